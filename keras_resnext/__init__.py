@@ -1,0 +1,16 @@
+"""ResNet and ResNeXt for Keras 3, in the style of keras.applications.
+
+The public names are listed in `__init__.pyi`, for editors and for the lazy loader alike:
+nothing heavy is imported before it is used, so that the command line answers at once.
+"""
+
+import lazy_loader
+import wrapt
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+@wrapt.when_imported("keras")
+def _register_layers(_):
+    """Let `keras.saving.load_model` know the layers, in whatever order the two are imported."""
+    from keras_resnext import layers  # noqa: F401

@@ -1,0 +1,6 @@
+"""The layers that the models are made of, one a file."""
+
+from keras_resnext.layers.batch_norm import BatchNormalization
+from keras_resnext.layers.grouped_conv import GroupedConv2D
+
+__all__ = ["BatchNormalization", "GroupedConv2D"]

@@ -1,0 +1,26 @@
+"""What a layer needs from the framework below Keras, one module a backend.
+
+Each module defines `conv2d` and `native_groups_are_fast`; TensorFlow's also the fused
+batch normalization. `current()` is the module of the backend that Keras runs on.
+"""
+
+import importlib
+
+import keras
+
+_BACKENDS = ("tensorflow", "jax", "torch")
+
+
+def current():
+    """Return the module for `keras.backend.backend()`.
+
+    Raises:
+        ImportError: if Keras runs on another backend.
+    """
+    name = keras.backend.backend()
+    if name not in _BACKENDS:
+        raise ImportError(
+            f'keras_resnext runs on the Keras backends {", ".join(_BACKENDS)}. '
+            f'Received: KERAS_BACKEND="{name}".'
+        )
+    return importlib.import_module(f"{__name__}.{name}")

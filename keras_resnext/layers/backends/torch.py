@@ -1,0 +1,41 @@
+"""Convolution on PyTorch."""
+
+from torch.nn import functional
+
+
+def conv2d(x, kernel, strides, padding, dilation_rate, data_format):
+    """Convolve `x` with `kernel`, grouped if the kernel has fewer input channels."""
+    if data_format == "channels_last":
+        x = x.permute(0, 3, 1, 2)  # a view: PyTorch calls this layout channels_last
+    pairs = _pairs(padding, x.shape[2:], kernel.shape, strides, dilation_rate)
+    if any(before != after for before, after in pairs):
+        (top, bottom), (left, right) = pairs
+        x = functional.pad(x, (left, right, top, bottom))
+        pairs = ((0, 0), (0, 0))
+    y = functional.conv2d(
+        x,
+        kernel.permute(3, 2, 0, 1),
+        stride=tuple(strides),
+        padding=tuple(before for before, _ in pairs),
+        dilation=tuple(dilation_rate),
+        groups=x.shape[1] // kernel.shape[2],
+    )
+    return y.permute(0, 2, 3, 1) if data_format == "channels_last" else y
+
+
+def native_groups_are_fast(x):
+    """PyTorch's grouped convolution is fast forwards and backwards on every device."""
+    return True
+
+
+def _pairs(padding, sizes, kernel_shape, strides, dilation_rate):
+    """Turn a named padding into ((top, bottom), (left, right)) for the image size at hand."""
+    if padding == "valid":
+        return ((0, 0), (0, 0))
+    if padding != "same":
+        return padding
+    totals = (
+        max((-(-size // stride) - 1) * stride + (width - 1) * rate + 1 - size, 0)
+        for size, width, stride, rate in zip(sizes, kernel_shape, strides, dilation_rate)
+    )
+    return tuple((total // 2, total - total // 2) for total in totals)

@@ -1,0 +1,61 @@
+"""Batch normalization by TensorFlow's fused op."""
+
+import keras
+from keras import ops
+
+from keras_resnext.layers import backends
+
+
+@keras.saving.register_keras_serializable("keras_resnext")
+class BatchNormalization(keras.layers.BatchNormalization):
+    """`keras.layers.BatchNormalization`, fused into one op where TensorFlow has one.
+
+    The arguments, weights, results and saved weights are those of
+    `keras.layers.BatchNormalization`; only the time differs. On a CPU a whole ResNeXt-50
+    trains faster because the batch is read fewer times and bfloat16 is not widened in memory.
+
+    The fused op serves 4D inputs normalized over their channel axis. Everything else
+    (other ranks, a mask, renormalization, statistics synchronized over several replicas,
+    another backend than TensorFlow) takes Keras's own way. float16 on a CPU is computed in
+    float32.
+
+    Reference:
+        [Ioffe and Szegedy, 2015](https://arxiv.org/abs/1502.03167)
+
+    Example:
+
+    >>> import numpy as np
+    >>> layer = BatchNormalization(gamma_initializer="zeros")  # a residual branch that starts silent
+    >>> float(np.abs(layer(np.ones((2, 8, 8, 4), "float32"), training=True)).max())
+    0.0
+    """
+
+    def call(self, inputs, training=None, mask=None):
+        data_format = {3: "channels_last", 1: "channels_first"}.get(self.axis % len(inputs.shape))
+        if not self._can_fuse(inputs, mask, data_format):
+            return super().call(inputs, training=training, mask=mask)
+
+        fused = backends.current()
+        mean = ops.convert_to_tensor(self.moving_mean)
+        variance = ops.convert_to_tensor(self.moving_variance)
+        gamma = ops.ones_like(mean) if self.gamma is None else ops.convert_to_tensor(self.gamma)
+        beta = ops.zeros_like(mean) if self.beta is None else ops.convert_to_tensor(self.beta)
+        if not (training and self.trainable):
+            return fused.batch_norm_inference(
+                inputs, gamma, beta, mean, variance, self.epsilon, data_format
+            )
+        outputs, batch_mean, batch_variance = fused.batch_norm_training(
+            inputs, gamma, beta, self.epsilon, data_format
+        )
+        kept = self.momentum
+        self.moving_mean.assign(mean * kept + batch_mean * (1.0 - kept))
+        self.moving_variance.assign(variance * kept + batch_variance * (1.0 - kept))
+        return outputs
+
+    def _can_fuse(self, inputs, mask, data_format):
+        if keras.backend.backend() != "tensorflow" or self.renorm or mask is not None:
+            return False
+        fused = backends.current()
+        if data_format is None or not fused.batch_norm_supports(inputs, data_format):
+            return False
+        return not self.synchronized or fused.replicas() == 1

@@ -1,0 +1,1 @@
+"""Networks: their configurations, the table of named ones, and the builders."""

@@ -1,0 +1,175 @@
+"""The table of named networks: one row each, with the numbers published for it.
+
+Nothing here imports Keras, so that the table can be listed at once.
+"""
+
+import dataclasses
+import fnmatch
+
+from keras_resnext.errors import unknown
+from keras_resnext.models.config import ResNetConfig
+
+DEFAULT_MODEL = "ResNeXt20"
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """A named network and what is known of it.
+
+    Attributes:
+        name: the name of its function in `keras_resnext`.
+        config: the configuration that builds it.
+        trainable: trainable parameters with the default number of classes.
+        total: those and the batch norm's statistics, what Keras's `count_params()` says.
+        gmacs: 10**9 multiply-adds of convolutions and classifier at the default size.
+        top1_error: published single-crop top-1 error in percent (CIFAR-10's for 32x32 nets).
+        top5_error: the same for top-5.
+        paper: the first author's paper that reports it.
+        input_size: default height and width of the image, in pixels.
+        classes: default number of classes.
+    """
+
+    name: str
+    config: ResNetConfig
+    trainable: int
+    total: int
+    gmacs: float
+    top1_error: float | None = None
+    top5_error: float | None = None
+    paper: str = ""
+    input_size: int = 224
+    classes: int = 1000
+
+
+_HE15, _HE16, _XIE17 = "He et al., 2015", "He et al., 2016", "Xie et al., 2017"
+
+_BASIC18 = ResNetConfig(block="basic", blocks=(2, 2, 2, 2))
+_BASIC34 = ResNetConfig(block="basic", blocks=(3, 4, 6, 3))
+_DEPTH50 = ResNetConfig(blocks=(3, 4, 6, 3))
+_DEPTH101 = ResNetConfig(blocks=(3, 4, 23, 3))
+_DEPTH152 = ResNetConfig(blocks=(3, 8, 36, 3))
+_DEPTH200 = ResNetConfig(blocks=(3, 24, 36, 3))
+
+
+def _grouped(config, cardinality, width):
+    return config.replace(cardinality=cardinality, width_per_group=width)
+
+
+def _v2(config):
+    return config.replace(preactivation=True, stride_block="last")
+
+
+def _cifar(depth, shortcut="A"):
+    return ResNetConfig(
+        block="basic",
+        blocks=((depth - 2) // 6,) * 3,
+        filters=(16, 32, 64),
+        stem="cifar",
+        stem_filters=16,
+        shortcut=shortcut,
+    )
+
+
+def _cifar_grouped(cardinality, width, blocks=3, planes=64, stem_filters=64):
+    return ResNetConfig(
+        blocks=(blocks,) * 3,
+        filters=(planes, 2 * planes, 4 * planes),
+        stem="cifar",
+        stem_filters=stem_filters,
+        cardinality=cardinality,
+        width_per_group=width,
+    )
+
+
+def _small(name, config, trainable, total, gmacs, error=None, paper=_HE15):
+    return Variant(name, config, trainable, total, gmacs, error, None, paper, 32, 10)
+
+
+# fmt: off
+_ROWS = (
+    # name, configuration, trainable, total, GMAC, top-1 and top-5 error in percent, paper
+    # The ResNets' errors at depth 50 and more are those that the ResNeXt paper measured.
+    Variant("ResNet18", _BASIC18, 11_689_512, 11_699_112, 1.814, 27.88, None, _HE15),
+    Variant("ResNet34", _BASIC34, 21_797_672, 21_814_696, 3.664, 24.52, None, _HE15),
+    Variant("ResNet50", _DEPTH50, 25_557_032, 25_610_152, 4.089, 23.9, None, _XIE17),
+    Variant("ResNet101", _DEPTH101, 44_549_160, 44_654_504, 7.801, 22.0, 6.0, _XIE17),
+    Variant("ResNet152", _DEPTH152, 60_192_808, 60_344_232, 11.514, 21.43, None, _HE15),
+    Variant("ResNet200", _DEPTH200, 64_673_832, 64_849_832, 15.007, 21.7, 5.8, _XIE17),
+
+    Variant("ResNet18V2", _v2(_BASIC18), 11_687_720, 11_695_528, 1.294, paper=_HE16),
+    Variant("ResNet34V2", _v2(_BASIC34), 21_795_880, 21_811_112, 3.144, paper=_HE16),
+    Variant("ResNet50V2", _v2(_DEPTH50), 25_549_352, 25_594_792, 3.482, paper=_HE16),
+    Variant("ResNet101V2", _v2(_DEPTH101), 44_541_480, 44_639_144, 7.194, paper=_HE16),
+    Variant("ResNet152V2", _v2(_DEPTH152), 60_185_128, 60_328_872, 10.907, paper=_HE16),
+    Variant("ResNet200V2", _v2(_DEPTH200), 64_666_152, 64_834_472, 14.401, paper=_HE16),
+
+    Variant("Plain18", _BASIC18.replace(shortcut="none"), 11_515_688, 11_523_496, 1.795, 27.94, None, _HE15),
+    Variant("Plain34", _BASIC34.replace(shortcut="none"), 21_623_848, 21_639_080, 3.644, 28.54, None, _HE15),
+
+    Variant("ResNeXt50", _grouped(_DEPTH50, 32, 4), 25_028_904, 25_097_128, 4.230, 22.2, None, _XIE17),
+    Variant("ResNeXt50_1x64d", _DEPTH50, 25_557_032, 25_610_152, 4.089, 23.9, None, _XIE17),
+    Variant("ResNeXt50_2x40d", _grouped(_DEPTH50, 2, 40), 25_425_000, 25_481_896, 4.125, 23.0, None, _XIE17),
+    Variant("ResNeXt50_4x24d", _grouped(_DEPTH50, 4, 24), 25_292_968, 25_353_640, 4.160, 22.6, None, _XIE17),
+    Variant("ResNeXt50_8x14d", _grouped(_DEPTH50, 8, 14), 25_603_016, 25_667_464, 4.267, 22.3, None, _XIE17),
+    Variant("ResNeXt101", _grouped(_DEPTH101, 32, 4), 44_177_704, 44_315_560, 7.970, 21.2, 5.6, _XIE17),
+    Variant("ResNeXt101_1x64d", _DEPTH101, 44_549_160, 44_654_504, 7.801, 22.0, 6.0, _XIE17),
+    Variant("ResNeXt101_2x40d", _grouped(_DEPTH101, 2, 40), 44_456_296, 44_569_768, 7.844, 21.7, None, _XIE17),
+    Variant("ResNeXt101_4x24d", _grouped(_DEPTH101, 4, 24), 44_363_432, 44_485_032, 7.886, 21.4, None, _XIE17),
+    Variant("ResNeXt101_8x14d", _grouped(_DEPTH101, 8, 14), 45_104_328, 45_234_056, 8.077, 21.3, None, _XIE17),
+    Variant("ResNeXt101_1x100d", _grouped(_DEPTH101, 1, 100), 85_611_336, 85_734_968, 15.273, 21.3, 5.7, _XIE17),
+    Variant("ResNeXt101_2x64d", _grouped(_DEPTH101, 2, 64), 84_198_184, 84_336_040, 15.123, 20.7, 5.5, _XIE17),
+    Variant("ResNeXt101_64x4d", _grouped(_DEPTH101, 64, 4), 83_455_272, 83_658_152, 15.460, 20.4, 5.3, _XIE17),
+    Variant("ResNeXt101_32x8d", _grouped(_DEPTH101, 32, 8), 88_791_336, 88_994_216, 16.414, paper="torchvision"),
+    Variant("ResNeXt50V2", _v2(_grouped(_DEPTH50, 32, 4)), 25_021_224, 25_081_768, 3.504, paper="ours"),
+    Variant("ResNeXt101V2", _v2(_grouped(_DEPTH101, 32, 4)), 44_170_024, 44_300_200, 7.244, paper="ours"),
+
+    _small("ResNet20", _cifar(20), 269_722, 271_098, 0.041, 8.75),
+    _small("ResNet32", _cifar(32), 464_154, 466_426, 0.069, 7.51),
+    _small("ResNet44", _cifar(44), 658_586, 661_754, 0.097, 7.17),
+    _small("ResNet56", _cifar(56), 853_018, 857_082, 0.125, 6.97),
+    _small("ResNet110", _cifar(110), 1_727_962, 1_736_058, 0.253, 6.43),
+    _small("ResNet1202", _cifar(1202), 19_421_274, 19_510_906, 2.829, 7.93),
+    _small("Plain20", _cifar(20, "none"), 269_722, 271_098, 0.041),
+    _small("Plain56", _cifar(56, "none"), 853_018, 857_082, 0.125),
+    _small("ResNeXt29_8x64d", _cifar_grouped(8, 64), 34_426_698, 34_484_170, 5.387, 3.65, _XIE17),
+    _small("ResNeXt29_16x64d", _cifar_grouped(16, 64), 68_155_210, 68_255_690, 10.689, 3.58, _XIE17),
+    _small("ResNeXt20", _cifar_grouped(8, 16, blocks=2, planes=16, stem_filters=16), 247_898, 252_410, 0.041, None, "ours"),
+)
+# fmt: on
+
+VARIANTS = {row.name: row for row in _ROWS}
+
+# Other spellings of a row, as the papers and timm write it.
+ALIASES = {"ResNeXt50_32x4d": "ResNeXt50", "ResNeXt101_32x4d": "ResNeXt101"}
+
+
+def get(name):
+    """Return the row called `name`, in whatever case it is written.
+
+    Raises:
+        ValueError: for an unknown name, with the nearest.
+
+    Example:
+
+    >>> get("resnext50_32x4d").name
+    'ResNeXt50'
+    """
+    names = {known.lower(): known for known in (*VARIANTS, *ALIASES)}
+    known = names.get(str(name).lower())
+    if known is None:
+        raise ValueError(unknown("model", name, names.values()))
+    return VARIANTS[ALIASES.get(known, known)]
+
+
+def list_models(pattern="*"):
+    """Return the names of the models that match a shell-style pattern, in the table's order.
+
+    Args:
+        pattern: str with `*` and `?` as in file names; case does not matter.
+
+    Example:
+
+    >>> list_models("resnext29*")
+    ['ResNeXt29_8x64d', 'ResNeXt29_16x64d']
+    """
+    return [name for name in VARIANTS if fnmatch.fnmatch(name.lower(), pattern.lower())]
