@@ -155,11 +155,16 @@ class GroupedConv2D(keras.layers.Conv2D):
     def _convolve(self, inputs, kernel):
         padding = self.padding
         if padding == "torch":
-            pads = [(k - 1) * d // 2 for k, d in zip(self.kernel_size, self.dilation_rate, strict=True)]
-            padding = [(pad, pad) for pad in pads]
+            reach = zip(self.kernel_size, self.dilation_rate, strict=True)
+            padding = [((size - 1) * rate // 2,) * 2 for size, rate in reach]
         return backends.current().conv2d(
             inputs, kernel, self.strides, padding, self.dilation_rate, self.data_format
         )
+
+
+# Keras addresses a layer in a weights file by the name of its class: with the name of Keras's
+# own layer, files go both ways.
+GroupedConv2D.__name__ = "Conv2D"
 
 
 def _block_diagonal(kernel, groups, joined):

@@ -1,6 +1,7 @@
 """Models by name, with the contract of keras.applications."""
 
 import contextlib
+import dataclasses
 import inspect
 import pathlib
 import sys
@@ -82,13 +83,11 @@ def create_model(
 
 
 def _configuration(model, overrides):
-    """The configuration to build, and the table's row for the defaults."""
+    """The configuration to build, and a row of the table for its defaults."""
     if isinstance(model, ResNetConfig):
-        small = model.stem == "cifar"
+        nearest = variants.get("ResNet20" if model.stem == "cifar" else "ResNet50")
         config = model.replace(**overrides)
-        return config, variants.Variant(
-            "resnet", config, 0, 0, 0, input_size=32 if small else 224, classes=10 if small else 1000
-        )
+        return config, dataclasses.replace(nearest, name="resnet", config=config)
     variant = variants.get(model)
     return variant.config.replace(**overrides), variant
 

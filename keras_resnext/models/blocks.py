@@ -70,9 +70,7 @@ def shortcut(x, config, planes, strides, name, active=None):
 
 
 def _projection(x, config, planes, strides, name):
-    y = convolution(
-        x, config, planes * EXPANSION[config.block], 1, f"{name}_shortcut", strides
-    )
+    y = convolution(x, config, planes * EXPANSION[config.block], 1, f"{name}_shortcut", strides)
     return y if config.preactivation else norm(y, config, f"{name}_shortcut_norm")
 
 

@@ -20,7 +20,7 @@ def current():
     name = keras.backend.backend()
     if name not in _BACKENDS:
         raise ImportError(
-            f'keras_resnext runs on the Keras backends {", ".join(_BACKENDS)}. '
+            f"keras_resnext runs on the Keras backends {', '.join(_BACKENDS)}. "
             f'Received: KERAS_BACKEND="{name}".'
         )
     return importlib.import_module(f"{__name__}.{name}")

@@ -36,6 +36,8 @@ def _pairs(padding, sizes, kernel_shape, strides, dilation_rate):
         return padding
     totals = (
         max((-(-size // stride) - 1) * stride + (width - 1) * rate + 1 - size, 0)
-        for size, width, stride, rate in zip(sizes, kernel_shape, strides, dilation_rate)
+        for size, width, stride, rate in zip(
+            sizes, kernel_shape[:2], strides, dilation_rate, strict=True
+        )
     )
     return tuple((total // 2, total - total // 2) for total in totals)

@@ -1,0 +1,198 @@
+"""What the benchmarks share: workers that take turns, medians, tables, JSON and the machine."""
+
+import argparse
+import contextlib
+import datetime
+import importlib.metadata
+import json
+import multiprocessing
+import os
+import pathlib
+import platform
+import statistics
+import time
+
+RESULTS = pathlib.Path(__file__).parent / "results"
+
+
+def arguments(description, **defaults):
+    """A parser with the options of every benchmark."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="turns that every peer gets")
+    parser.add_argument("--name", default="cpu", help="names the result files")
+    parser.add_argument("--output", type=pathlib.Path, default=RESULTS, help="their folder")
+    for name, value in defaults.items():
+        many = isinstance(value, list)
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=type(value[0] if many else value),
+            nargs="+" if many else None,
+            default=value,
+        )
+    return parser.parse_args()
+
+
+def seconds(step, least=3, budget=4.0):
+    """The median time of `step()`, of at least `least` runs and as many as the budget holds."""
+    times = []
+    while len(times) < least or sum(times) < budget:
+        start = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - start)
+        if sum(times) > 10 * budget:
+            break
+    return statistics.median(times)
+
+
+class Worker:
+    """A process of its own for one peer, with its own framework, that measures when asked.
+
+    The peers of a comparison take turns, so that a slow phase of the machine meets them all;
+    while one measures, the others sleep. `make(*args)` runs in the process and returns the
+    function to time, after it has compiled and warmed up.
+    """
+
+    def __init__(self, make, args=(), environment=(), least=3, budget=4.0):
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        with _environment({"TF_CPP_MIN_LOG_LEVEL": "2", **dict(environment)}):
+            self.process = context.Process(
+                target=_serve, args=(theirs, make, args, least, budget), daemon=True
+            )
+            self.process.start()
+        theirs.close()
+        self.times = []
+        self.warm_up = self._receive()
+
+    def measure(self):
+        self.pipe.send("measure")
+        self.times.append(self._receive())
+
+    @property
+    def seconds(self):
+        return statistics.median(self.times)
+
+    def close(self):
+        with contextlib.suppress(OSError):
+            self.pipe.send("stop")
+        self.process.join()
+
+    def _receive(self):
+        kind, value = self.pipe.recv()
+        if kind == "error":
+            raise RuntimeError(value)
+        return value
+
+
+def _serve(pipe, make, args, least, budget):
+    try:
+        start = time.perf_counter()
+        step = make(*args)
+        pipe.send(("ready", time.perf_counter() - start))
+        while pipe.recv() == "measure":
+            pipe.send(("time", seconds(step, least, budget)))
+    except Exception as error:
+        pipe.send(("error", f"{type(error).__name__}: {error}"))
+
+
+@contextlib.contextmanager
+def _environment(values):
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    yield
+    for name, value in before.items():
+        if value is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = value
+
+
+def take_turns(makers, rounds):
+    """Start a worker for each of `{name: function that returns a Worker}` and let them measure.
+
+    Returns:
+        `{name: worker}` of those that could be run; why one could not is printed.
+    """
+    workers = {}
+    for name, maker in makers.items():
+        try:
+            workers[name] = maker()
+        except (RuntimeError, EOFError) as error:
+            print(f"{name} cannot be measured: {str(error)[:300]}", flush=True)
+    for _ in range(rounds):
+        for worker in workers.values():
+            worker.measure()
+    for worker in workers.values():
+        worker.close()
+    return workers
+
+
+def machine():
+    """What the numbers were measured on."""
+    model = platform.processor()
+    with contextlib.suppress(OSError):
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line.split(": ")[1] for line in lines if line.startswith("model name"))
+        flags = next(line for line in lines if line.startswith("flags"))
+        wanted = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+        model += f" ({', '.join(flag for flag in wanted if flag in flags.split())})"
+    versions = {}
+    for package in ("keras", "tensorflow", "jax", "torch", "timm", "numpy"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return {
+        "processor": model,
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "python": platform.python_version(),
+        "versions": versions,
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def save(options, benchmark, rows):
+    """Write the rows and the machine to `results/<benchmark>-<name>.json`."""
+    options.output.mkdir(parents=True, exist_ok=True)
+    path = options.output / f"{benchmark}-{options.name}.json"
+    path.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n")
+    print(f"written: {path}")
+    return path
+
+
+def print_table(title, columns, rows):
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title)
+    for column in columns:
+        table.add_column(column, justify="left" if column == columns[0] else "right")
+    for row in rows:
+        table.add_row(*(f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in row))
+    Console(width=140).print(table)
+
+
+def bars(path, title, unit, groups):
+    """Draw `{group: {label: value}}` as horizontal bars, one panel a group."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    longest = max(map(len, groups.values()))
+    figure = Figure(figsize=(9, 0.9 + len(groups) * (0.55 + 0.27 * longest)), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title)
+    colours = {}
+    for axes, (group, values) in zip(
+        figure.subplots(len(groups), squeeze=False)[:, 0], groups.items(), strict=True
+    ):
+        labels = list(values)[::-1]
+        for label in list(values):
+            colours.setdefault(label, f"C{len(colours) % 10}")
+        drawn = axes.barh(labels, [values[k] for k in labels], color=[colours[k] for k in labels])
+        axes.bar_label(drawn, fmt=" %.3g")
+        axes.set_title(group, fontsize=10, loc="left")
+        axes.set_xlabel(unit)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.margins(x=0.12)
+    figure.savefig(path, dpi=110)
+    print(f"written: {path}")

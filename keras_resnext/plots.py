@@ -1,0 +1,114 @@
+"""Every picture that the package draws. Matplotlib's objects only: no global state, no window."""
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+# Told apart by colour-blind readers (Okabe and Ito), and by the dash of what is measured.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# The columns of history.csv in each panel: training, testing, label of the axis, factor.
+PANELS = (("loss", "val_loss", "loss (nats)", 1), ("top1", "val_top1", "top-1 accuracy (%)", 100))
+
+
+def plot_history(history: str | Path, path: str | Path, title: str) -> None:
+    """Draw the learning curve of one run.
+
+    Args:
+        history: Its history.csv.
+        path: Of the PNG to write: 1600 by 680 pixels, made to be shown at half that.
+        title: Of the picture.
+
+    Raises:
+        ValueError: If the history has no epoch.
+    """
+    rows = read_history(history)
+    figure, panels = _figure(title)
+    for axes, (train, test, *_, factor) in zip(panels, PANELS, strict=True):
+        for column, label, colour in ((train, "training", 0), (test, "test", 1)):
+            label = _with_last(label, rows, column, factor)
+            _draw(axes, rows, column, factor, label=label, color=COLOURS[colour])
+        axes.legend(frameon=False, fontsize=12)
+    _write(figure, path)
+
+
+def plot_curves(histories: Mapping[str, str | Path], path: str | Path, title: str) -> None:
+    """Draw the learning curves of several runs on top of each other.
+
+    Args:
+        histories: The history.csv of each run by its label.
+        path: Of the PNG to write: 1600 by 680 pixels, made to be shown at half that.
+        title: Of the picture.
+
+    Raises:
+        ValueError: If there is no run, or a history has no epoch.
+    """
+    if not histories:
+        raise ValueError("`histories` is empty. Expected the history.csv of at least one run.")
+    runs = {label: read_history(history) for label, history in histories.items()}
+    figure, panels = _figure(title)
+    for axes, (train, test, *_, factor) in zip(panels, PANELS, strict=True):
+        for number, (label, rows) in enumerate(runs.items()):
+            colour = COLOURS[number % len(COLOURS)]
+            _draw(axes, rows, train, factor, color=colour, linestyle=":", linewidth=1.5)
+            label = _with_last(label, rows, test, factor)
+            _draw(axes, rows, test, factor, color=colour, label=label)
+        axes.plot([], [], color="grey", linestyle=":", linewidth=1.5, label="dotted: training")
+        axes.legend(frameon=False, fontsize=12)
+    _write(figure, path)
+
+
+def read_history(history: str | Path) -> list[dict[str, float]]:
+    """Read a history.csv.
+
+    Args:
+        history: Its path.
+
+    Returns:
+        One row an epoch: numbers by the name of the column.
+
+    Raises:
+        ValueError: If it has no epoch.
+    """
+    with open(history, newline="", encoding="utf-8") as file:
+        table = csv.DictReader(file)
+        rows = [{name: float(value or "nan") for name, value in row.items()} for row in table]
+    if not rows:
+        raise ValueError(f"{history} has no epoch. Expected a header and a row for each.")
+    return rows
+
+
+def _figure(title: str):
+    figure = Figure(figsize=(10, 4.25), dpi=160, layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, fontsize=15)
+    panels = figure.subplots(1, len(PANELS))
+    for axes, (*_, label, _factor) in zip(panels, PANELS, strict=True):
+        axes.set_xlabel("epoch", fontsize=13)
+        axes.set_ylabel(label, fontsize=13)
+        axes.tick_params(labelsize=12)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(color="0.9")
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure, panels
+
+
+def _with_last(label: str, rows, column: str, factor: float) -> str:
+    """Append where the curve ends, as far as the eye could tell: 0.123, 1.23, 98.8."""
+    return f"{label}: {rows[-1][column] * factor:#.3g}"
+
+
+def _draw(axes, rows, column: str, factor: float, **style) -> None:
+    style = {"linewidth": 2.2, **style}
+    if len(rows) == 1:  # a line of one point would not be seen
+        style["marker"] = "o"
+    x = [row["epoch"] for row in rows]
+    axes.plot(x, [row[column] * factor for row in rows], **style)
+
+
+def _write(figure: Figure, path: str | Path) -> None:
+    figure.savefig(path, format="png")

@@ -1,0 +1,1 @@
+"""Training: ``settings``, ``fit`` (the run), ``callbacks``, ``precision``, ``run_folder``."""

@@ -1,0 +1,278 @@
+"""What happens beside the steps: measuring, showing, writing, stopping."""
+
+import math
+import signal
+import threading
+import time
+from pathlib import Path
+
+import keras
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from keras_resnext.plots import plot_history
+from keras_resnext.training.run_folder import HISTORY, MODEL, PLOT, write_rows, write_whole
+
+SECONDS_BETWEEN_DISPLAYS = 0.2
+SECONDS_BETWEEN_SAVES = 60
+# A picture is drawn when it has taken no more than this share of the time since the last one.
+PLOT_SHARE = 0.03
+
+
+class DivergedError(ArithmeticError):
+    """The loss is no longer a number."""
+
+
+class Speed(keras.callbacks.Callback):
+    """Measures training, without compiling and testing, and adds what it finds to the logs.
+
+    Logs get ``learning_rate``, ``images_per_second`` and ``seconds`` (since the start).
+
+    Args:
+        batch_size: Images a step.
+    """
+
+    def __init__(self, batch_size: int):
+        super().__init__()
+        self.batch_size = batch_size
+        self.images, self.seconds = 0, 0.0
+        self.epoch_images, self.epoch_seconds = 0, 0.0
+        self.started = self.mark = time.perf_counter()
+        self.warm = False
+
+    @property
+    def images_per_second(self) -> float | None:
+        """Of everything measured so far; None before the second call of the compiled step."""
+        return self.images / self.seconds if self.seconds else None
+
+    @property
+    def total_seconds(self) -> float:
+        """Since this was made."""
+        return time.perf_counter() - self.started
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch_images, self.epoch_seconds = 0, 0.0
+        self.done, self.mark = 0, time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        now = time.perf_counter()
+        images = (batch + 1 - self.done) * self.batch_size
+        if self.warm:  # the first call compiles
+            self.epoch_images += images
+            self.epoch_seconds += now - self.mark
+            self.images += images
+            self.seconds += now - self.mark
+        self.warm, self.done, self.mark = True, batch + 1, now
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["learning_rate"] = float(self.model.optimizer.learning_rate)
+        rate = self.epoch_images / self.epoch_seconds if self.epoch_seconds else math.nan
+        logs["images_per_second"] = round(rate, 1)
+        logs["seconds"] = round(self.total_seconds, 2)
+
+
+class StopOnNaN(keras.callbacks.Callback):
+    """Stops with an error when the loss is no number any more.
+
+    Args:
+        schedule: The learning rate by step.
+    """
+
+    def __init__(self, schedule):
+        super().__init__()
+        self.schedule, self.epoch = schedule, 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if not math.isfinite(logs["loss"]):
+            # Within an epoch, JAX's optimizer does not know its own step.
+            rate = float(self.schedule(self.epoch * self.params["steps"] + batch))
+            raise DivergedError(
+                f"The loss became {logs['loss']} in epoch {self.epoch + 1}, at a learning rate of "
+                f"{rate:.3g}. Try a lower one (--learning-rate)."
+            )
+
+
+class StopSafely(keras.callbacks.Callback):
+    """Lets Ctrl-C end training between two steps, where the weights are those of a whole step.
+
+    A KeyboardInterrupt in the middle of a step would, on JAX, leave no weights at all. Before the
+    first step is done there is nothing to keep, and a second Ctrl-C does not wait.
+
+    Use as a context, in which ``fit`` is called.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.steps, self.asked = 0, False
+
+    def __enter__(self):
+        self.previous = None
+        if threading.current_thread() is threading.main_thread():
+            self.previous = signal.signal(signal.SIGINT, self._interrupt)
+        return self
+
+    def __exit__(self, *_):
+        if self.previous is not None:
+            signal.signal(signal.SIGINT, self.previous)
+
+    def _interrupt(self, number, frame):
+        if self.asked or not self.steps:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def _stop_if_asked(self):
+        if self.asked:
+            raise KeyboardInterrupt
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.steps += 1
+        self._stop_if_asked()
+
+    def on_test_batch_end(self, batch, logs=None):
+        self._stop_if_asked()
+
+
+class HistoryFiles(keras.callbacks.Callback):
+    """Writes history.csv after each epoch, history.png as often as costs next to nothing.
+
+    Args:
+        folder: Of the run.
+        title: Of the picture.
+    """
+
+    def __init__(self, folder: Path, title: str):
+        super().__init__()
+        self.folder, self.title = folder, title
+        self.rows, self.pause, self.drawn_at = [], 0.0, 0.0
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.rows.append({"epoch": epoch + 1, **logs})
+        write_rows(self.folder / HISTORY, self.rows)
+        if time.perf_counter() - self.drawn_at >= self.pause:
+            self.draw()
+
+    def draw(self):
+        """Draw history.png."""
+        if not self.rows:
+            return
+        begin = time.perf_counter()
+        path = self.folder / HISTORY
+        write_whole(self.folder / PLOT, lambda part: plot_history(path, part, self.title))
+        self.drawn_at = time.perf_counter()
+        self.pause = (self.drawn_at - begin) / PLOT_SHARE
+
+
+class ModelFile(keras.callbacks.Callback):
+    """Saves the model after an epoch, once a minute has passed: a killed run keeps that.
+
+    Args:
+        folder: Of the run.
+    """
+
+    def __init__(self, folder: Path):
+        super().__init__()
+        self.folder, self.saved_at = folder, time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        if time.perf_counter() - self.saved_at >= SECONDS_BETWEEN_SAVES:
+            self.save()
+
+    def save(self):
+        """Save model.keras."""
+        write_whole(self.folder / MODEL, self.model.save)
+        self.saved_at = time.perf_counter()
+
+
+class EpochLines(keras.callbacks.Callback):
+    """Prints a line an epoch.
+
+    Args:
+        console: To print on.
+        epochs: How many there will be.
+    """
+
+    def __init__(self, console: Console, epochs: int):
+        super().__init__()
+        self.console, self.epochs = console, epochs
+
+    def on_epoch_end(self, epoch, logs=None):
+        left = logs["seconds"] / (epoch + 1) * (self.epochs - epoch - 1)
+        self.console.print(
+            f"epoch {epoch + 1:{len(str(self.epochs))}}/{self.epochs}"
+            f"  loss {logs['loss']:.4f}  top-1 {logs['top1']:6.2%}"
+            f"  test loss {logs['val_loss']:.4f}  test top-1 {logs['val_top1']:6.2%}"
+            f"{_rate(logs['images_per_second'])}  {_clock(left)} left",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+class ProgressBar(keras.callbacks.Callback):
+    """Shows the steps of the epoch under way, on a terminal, and takes itself away after.
+
+    Args:
+        console: To show it on, the same that ``EpochLines`` prints on.
+        epochs: How many there will be.
+        batch_size: Images a step.
+    """
+
+    def __init__(self, console: Console, epochs: int, batch_size: int):
+        super().__init__()
+        self.epochs, self.batch_size = epochs, batch_size
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total}"),
+            TextColumn("{task.fields[facts]}"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            auto_refresh=False,  # a thread of its own would take time from the steps
+        )
+
+    def on_train_begin(self, logs=None):
+        self.task = self.bar.add_task("compiling", total=self.params["steps"], facts="")
+        self.bar.start()
+        self.bar.refresh()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch, self.begin, self.shown = epoch, time.perf_counter(), 0.0
+
+    def on_train_batch_end(self, batch, logs=None):
+        now = time.perf_counter()
+        if now - self.shown < SECONDS_BETWEEN_DISPLAYS:
+            return
+        self.shown = now
+        rate = (batch + 1) * self.batch_size / (now - self.begin)
+        self.bar.update(
+            self.task,
+            description=f"epoch {self.epoch + 1}/{self.epochs}",
+            completed=batch + 1,
+            facts=f"loss {logs['loss']:.4f}  top-1 {logs['top1']:.2%}  {rate:,.0f} img/s",
+        )
+        self.bar.refresh()
+
+    def on_test_begin(self, logs=None):
+        self.bar.update(self.task, description=f"epoch {self.epoch + 1}/{self.epochs}, testing")
+        self.bar.refresh()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.bar.reset(self.task, total=self.params["steps"], facts="")
+
+    def stop(self):
+        """Take the bar away: also where training ends with an error."""
+        self.bar.stop()
+
+
+def _rate(images_per_second: float) -> str:
+    known = math.isfinite(images_per_second)
+    return f"  {images_per_second:,.0f} img/s" if known else ""
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}"

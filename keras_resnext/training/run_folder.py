@@ -1,0 +1,142 @@
+"""The folder of a run: where it may be, what it holds, and writing files whole or not at all."""
+
+import csv
+import io
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+MODEL, HISTORY, PLOT = "model.keras", "history.csv", "history.png"
+CONFIG, SUMMARY = "config.json", "summary.json"
+RUN_FILES = (CONFIG, HISTORY, PLOT, MODEL, SUMMARY)
+RUNS = Path("runs")
+
+
+def check_output(output: str | Path | None, overwrite: bool = False) -> None:
+    """Refuse, before any work, a folder that a run cannot be written to.
+
+    Args:
+        output: The folder, which need not exist, or None for one of our own choice.
+        overwrite: Whether a run that is there already may be replaced.
+
+    Raises:
+        ValueError: If it holds a run, is no folder, or cannot be written to.
+    """
+    folder = Path(output or RUNS)
+    if output and not overwrite and holds_run(folder):
+        raise ValueError(
+            f'The output folder "{folder}" already holds a run. '
+            "Name another, or allow overwriting (--overwrite)."
+        )
+    parent = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    try:
+        with tempfile.TemporaryDirectory(dir=parent):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f'The output folder "{folder}" cannot be written: {error.strerror} ({parent}). '
+            "Name a folder that can."
+        ) from error
+
+
+def holds_run(folder: str | Path) -> bool:
+    """Say whether any file of a run is there.
+
+    Args:
+        folder: Need not exist.
+    """
+    return any(Path(folder, name).exists() for name in RUN_FILES)
+
+
+def make_folder(output: str | Path | None, model: str, data: str) -> Path:
+    """Make the folder of a run, empty of files of a run.
+
+    Args:
+        output: The folder, or None for ``runs/<model>-<data>``, with -2, -3 if that exists.
+        model: Name of the network.
+        data: Name of the data set.
+
+    Returns:
+        Its path.
+    """
+    if output is None:
+        return _first_free(RUNS / f"{model}-{data}")
+    folder = Path(output)
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_run(folder)
+    return folder
+
+
+def remove_run(folder: Path) -> None:
+    """Remove the files of a run, and nothing else.
+
+    Args:
+        folder: Of the run.
+    """
+    for name in RUN_FILES:
+        (folder / name).unlink(missing_ok=True)
+
+
+def _first_free(path: Path) -> Path:
+    """Making the folder is what claims it: two runs that start together get two."""
+    number = 1
+    while True:
+        candidate = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        try:
+            candidate.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        else:
+            return candidate
+
+
+def write_whole(path: Path, write) -> None:
+    """Let a file be written under another name, then rename it: it is whole or as it was.
+
+    Args:
+        path: Of the file.
+        write: Called with the path to write to, which has the same suffix.
+    """
+    part = path.with_name(f".{path.stem}.part{path.suffix}")
+    try:
+        write(part)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_json(path: Path, data: Mapping) -> None:
+    """Write JSON, whole or not at all; what is not a number (NaN) becomes null.
+
+    Args:
+        path: Of the file.
+        data: What JSON can hold.
+    """
+    text = json.dumps(_finite(data), indent=2, allow_nan=False) + "\n"
+    write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def write_rows(path: Path, rows: Sequence[Mapping]) -> None:
+    """Write a table as CSV, whole or not at all.
+
+    Args:
+        path: Of the file.
+        rows: At least one, all with the same keys.
+    """
+    text = io.StringIO()
+    table = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    write_whole(path, lambda part: part.write_text(text.getvalue(), encoding="utf-8"))
+
+
+def _finite(value):
+    if isinstance(value, Mapping):
+        return {key: _finite(member) for key, member in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(member) for member in value]
+    if isinstance(value, float) and value - value != 0:
+        return None
+    return value

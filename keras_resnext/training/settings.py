@@ -1,0 +1,106 @@
+"""How to train: a frozen, self-validating description. Imports neither Keras nor TensorFlow."""
+
+from dataclasses import dataclass, replace
+
+from keras_resnext.data.datasets import Dataset
+from keras_resnext.errors import unknown
+
+PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
+LEARNING_RATE_OF_128 = 0.1
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Nesterov SGD, linear warm-up, a cosine down to 0; None where the data set decides.
+
+    Args:
+        epochs: Passes over the training part. Default: the data set's own.
+        batch_size: Images a step, at most those of the training part. Default: the data set's own.
+        learning_rate: The highest, after the warm-up. Default: 0.1 for a batch of 128, and in
+            proportion (the linear rule of "Accurate, Large Minibatch SGD", section 2.1).
+        momentum: Of Nesterov.
+        weight_decay: Decoupled from the loss: each step takes ``learning_rate * weight_decay`` of
+            the convolution and dense kernels away, never of batch norms and biases. With a
+            momentum of 0.9 it does what an L2 penalty of ``weight_decay / 10 * |w|^2 / 2`` in the
+            loss does. (The penalty itself is the network's own: its configuration's ``l2``.)
+        warmup: Share of all steps in which the learning rate rises.
+        label_smoothing: Share of each training label that is spread evenly over all classes.
+        augmentation: Name of a row of ``data.augment.AUGMENTATIONS``. Default: the data set's own.
+        precision: The dtype policy that the network has been built under.
+        seed: Of the initial weights, the order of images and their augmentation.
+
+    Raises:
+        ValueError: For a value that cannot be.
+
+    Example:
+
+    >>> TrainSettings(epochs=5).momentum
+    0.9
+    >>> TrainSettings(epochs=0)
+    Traceback (most recent call last):
+    ValueError: Invalid value for `epochs`. Expected an integer of at least 1. Received: epochs=0
+    """
+
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    momentum: float = 0.9
+    weight_decay: float = 5e-3
+    warmup: float = 0.1
+    label_smoothing: float = 0.0
+    augmentation: str | None = None
+    precision: str = "float32"
+    seed: int = 0
+
+    def __post_init__(self):
+        for field, (holds, expected) in RULES.items():
+            value = getattr(self, field)
+            if not holds(value):
+                raise ValueError(
+                    f"Invalid value for `{field}`. Expected {expected}. Received: {field}={value!r}"
+                )
+        if self.precision not in PRECISIONS:
+            raise ValueError(unknown("precision", self.precision, PRECISIONS))
+
+    def resolved(self, dataset: Dataset) -> "TrainSettings":
+        """Fill in what the data set decides.
+
+        Args:
+            dataset: From ``load_dataset``.
+
+        Returns:
+            TrainSettings in which nothing is None.
+        """
+        batch_size = min(self.batch_size or dataset.batch_size, len(dataset.train))
+        return replace(
+            self,
+            epochs=self.epochs or dataset.epochs,
+            batch_size=batch_size,
+            learning_rate=self.learning_rate or LEARNING_RATE_OF_128 * batch_size / 128,
+            augmentation=self.augmentation or dataset.augmentation,
+        )
+
+
+def _integer(least: int):
+    return lambda value: type(value) is int and value >= least
+
+
+def _number(low: float, high: float):
+    """From low, included, to high, not included."""
+    return lambda value: type(value) in (int, float) and low <= value < high
+
+
+def _or_none(holds):
+    return lambda value: value is None or holds(value)
+
+
+RULES = {
+    "epochs": (_or_none(_integer(1)), "an integer of at least 1"),
+    "batch_size": (_or_none(_integer(1)), "an integer of at least 1"),
+    "learning_rate": (_or_none(_number(1e-12, float("inf"))), "a number above 0"),
+    "momentum": (_number(0, 1), "a number from 0 to below 1"),
+    "weight_decay": (_number(0, float("inf")), "a number of at least 0"),
+    "warmup": (_number(0, 1), "a number from 0 to below 1"),
+    "label_smoothing": (_number(0, 1), "a number from 0 to below 1"),
+    "seed": (_integer(0), "an integer of at least 0"),
+}

@@ -1,0 +1,63 @@
+"""What every test shares: quiet TensorFlow, and one place that differentiates on any backend."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _default_policy():
+    """A test that sets a policy or a data format must not leave it to the next."""
+    policy, layout = keras.config.dtype_policy(), keras.config.image_data_format()
+    yield
+    keras.config.set_dtype_policy(policy)
+    keras.config.set_image_data_format(layout)
+
+
+def _tensorflow_gradients(function, arrays):
+    import tensorflow as tf
+
+    tensors = [tf.constant(a) for a in arrays]
+    with tf.GradientTape() as tape:
+        tape.watch(tensors)
+        value = function(*tensors)
+    return tape.gradient(value, tensors)
+
+
+def _jax_gradients(function, arrays):
+    import jax
+
+    return jax.grad(function, argnums=tuple(range(len(arrays))))(*map(jax.numpy.array, arrays))
+
+
+def _torch_gradients(function, arrays):
+    import torch
+
+    tensors = [torch.tensor(a, requires_grad=True) for a in arrays]
+    return torch.autograd.grad(function(*tensors), tensors)
+
+
+@pytest.fixture(scope="session")
+def gradients():
+    """`gradients(function, arrays)`: of a scalar function of tensors, as NumPy arrays."""
+    backends = {
+        "tensorflow": _tensorflow_gradients,
+        "jax": _jax_gradients,
+        "torch": _torch_gradients,
+    }
+    differentiate = backends[keras.backend.backend()]
+
+    def as_numpy(function, arrays):
+        found = differentiate(function, arrays)
+        return [np.asarray(keras.ops.convert_to_numpy(g), "float64") for g in found]
+
+    return as_numpy
+
+
+only_tensorflow = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="is about TensorFlow's own kernels"
+)

@@ -1,0 +1,98 @@
+"""Augmentation against plain NumPy, eagerly and inside tf.data."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from sklearn.datasets import load_sample_image
+
+from keras_resnext.data.augment import (
+    AUGMENTATIONS,
+    Augmentation,
+    _resize_boxes,
+    augment,
+    flip,
+    pad_and_crop,
+    random_resized_crop,
+)
+
+SEED = (3, 5)
+
+
+@pytest.fixture(scope="module")
+def images():
+    """64 pieces of a photograph, 32 by 32."""
+    photo = load_sample_image("china.jpg")
+    corners = np.random.default_rng(0).integers(0, 300, (64, 2))
+    return np.stack([photo[y : y + 32, x : x + 32] for y, x in corners])
+
+
+def test_flip_mirrors_about_half(images):
+    flipped = flip(images, SEED).numpy()
+    mirrored = [np.array_equal(a, b[:, ::-1]) for a, b in zip(flipped, images, strict=True)]
+    kept = [np.array_equal(a, b) for a, b in zip(flipped, images, strict=True)]
+    assert all(a != b for a, b in zip(mirrored, kept, strict=True))
+    assert 16 < sum(mirrored) < 48
+
+
+def test_pad_and_crop_gives_every_crop_of_the_padded_image(images):
+    many = np.repeat(images[:1], 2000, axis=0)
+    padded = np.pad(images[0], [(4, 4), (4, 4), (0, 0)])
+    crops = {padded[y : y + 32, x : x + 32].tobytes(): (y, x) for y in range(9) for x in range(9)}
+    shifts = [crops[image.tobytes()] for image in pad_and_crop(many, SEED, 32).numpy()]
+    counts = np.histogram2d(*np.array(shifts).T, bins=9)[0]
+    assert counts.min() > 5 and counts.max() < 60  # 24.7 expected of each
+
+
+def test_resizing_boxes_is_bilinear_sampling(images):
+    corner = np.float32([[0, 0], [5, 7], [20, 3], [0, 0]])
+    extent = np.float32([[32, 32], [20, 9], [12, 29], [1, 1]])
+    ours = _resize_boxes(images[:4], corner, extent, 24).numpy()
+
+    def sample(image, begin, length):
+        centres = np.clip(begin + (np.arange(24) + 0.5) * length / 24 - 0.5, 0, 31)
+        return np.clip(1 - np.abs(centres[:, None] - np.arange(32)), 0, None)
+
+    for image, (y, x), (height, width), got in zip(images, corner, extent, ours, strict=False):
+        rows, columns = sample(image, y, height), sample(image, x, width)
+        expected = np.einsum("yh,hwc,xw->yxc", rows, image.astype(float), columns)
+        np.testing.assert_allclose(got, expected, atol=0.51)
+
+
+def test_random_resized_crop_draws_areas_and_shapes_in_range():
+    count, size = 1000, 96
+    ramp = np.broadcast_to(np.arange(size, dtype=np.uint8), (size, size))
+    picture = np.stack([ramp, ramp.T, ramp], -1)  # a pixel's colour is its place
+    crops = random_resized_crop(np.repeat(picture[None], count, 0), SEED, 96).numpy().astype(int)
+    width = crops[..., 0].max((1, 2)) - crops[..., 0].min((1, 2)) + 1
+    height = crops[..., 1].max((1, 2)) - crops[..., 1].min((1, 2)) + 1
+    area = width * height / size**2
+    assert 0.07 < area.min() < 0.12 and 0.9 < area.max() <= 1
+    assert 0.45 < area.mean() < 0.56
+    ratio = np.log(width / height)
+    assert np.abs(ratio).max() < np.log(4 / 3) + 0.06
+    assert abs(ratio.mean()) < 0.02
+    assert 0.12 < ratio[area < 0.5].std() < 0.2  # uniform: .166
+    # Small crops come from everywhere.
+    left = crops[area < 0.3][..., 0].min((1, 2))
+    assert left.min() < 5 and left.max() > 45
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_every_row_is_seeded_and_the_same_in_tf_data(images, name):
+    row = AUGMENTATIONS[name]
+    stored = round(32 * row.margin)
+    larger = np.pad(images, [(0, 0), *[(0, stored - 32)] * 2, (0, 0)])
+    seed = tf.constant(SEED, tf.int64)
+    eager = augment(tf.constant(larger), seed, row, 32).numpy()
+    stream = tf.data.Dataset.from_tensors((larger, seed)).map(lambda x, s: augment(x, s, row, 32))
+    np.testing.assert_array_equal(next(iter(stream)), eager)
+    assert eager.shape == (64, 32, 32, 3) and eager.dtype == np.uint8
+    other = augment(tf.constant(larger), seed + 1, row, 32).numpy()
+    assert np.array_equal(eager, other) == (name == "none")
+
+
+def test_each_step_draws_for_itself(images):
+    """With the same draw, two flips would undo each other."""
+    twice = augment(tf.constant(images), SEED, Augmentation((flip, flip)), 32).numpy()
+    mirrored = [np.array_equal(a, b[:, ::-1]) for a, b in zip(twice, images, strict=True)]
+    assert 16 < sum(mirrored) < 48

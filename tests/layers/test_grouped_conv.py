@@ -1,0 +1,325 @@
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from conftest import only_tensorflow
+from reference import grouped_conv
+
+from keras_resnext.layers import GroupedConv2D
+from keras_resnext.layers.grouped_conv import FORMULATIONS
+
+CASES = [
+    # stride, padding, dilation, channels, filters, groups
+    (1, "same", 1, 32, 32, 8),
+    (2, "same", 1, 16, 32, 8),
+    (1, "valid", 1, 32, 16, 4),
+    (2, "valid", 1, 32, 32, 32),
+    (1, "torch", 1, 24, 24, 6),
+    (2, "torch", 1, 64, 64, 16),
+    (1, "torch", 2, 32, 32, 8),
+    (1, "same", 2, 32, 64, 2),
+    (2, "torch", 1, 8, 16, 1),
+]
+
+
+def _arrays(channels, filters, groups, size=(9, 10), kernel=3):
+    random = np.random.RandomState(0)
+    x = random.normal(size=(2, *size, channels))
+    return x, random.normal(size=(kernel, kernel, channels // groups, filters))
+
+
+def _layer(case, formulation="auto", **kwargs):
+    stride, padding, dilation, channels, filters, groups = case
+    layer = GroupedConv2D(
+        filters,
+        3,
+        strides=stride,
+        padding=padding,
+        dilation_rate=dilation,
+        groups=groups,
+        formulation=formulation,
+        **kwargs,
+    )
+    layer.build((None, 9, 10, channels))
+    return layer
+
+
+def _reference(case, x, kernel, dy=None):
+    stride, padding, dilation, _, _, groups = case
+    return grouped_conv(x, kernel, stride, padding, dilation, groups, dy)
+
+
+@pytest.mark.parametrize("formulation", FORMULATIONS)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_value_and_gradients_agree_with_numpy(case, formulation, gradients):
+    if formulation == "native" and keras.backend.backend() == "tensorflow" and not _onednn():
+        pytest.skip("without oneDNN the native kernel has no gradient, which is why auto splits")
+    x, kernel = _arrays(*case[3:])
+    layer = _layer(case, formulation, use_bias=False)
+    y = _reference(case, x, kernel)
+    layer.set_weights([kernel.astype("float32")])
+    outputs = layer(x.astype("float32"))
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(outputs), y, atol=2e-5, rtol=1e-5)
+    assert layer.compute_output_shape((None, *x.shape[1:])) == (None, *y.shape[1:])
+
+    dy = np.random.RandomState(1).normal(size=y.shape)
+
+    def loss(x, kernel):
+        return keras.ops.sum(layer.convolution_op(x, kernel) * weights)
+
+    weights = keras.ops.convert_to_tensor(dy.astype("float32"))
+    found = gradients(loss, [x.astype("float32"), kernel.astype("float32")])
+    for gradient, expected in zip(found, _reference(case, x, kernel, dy), strict=True):
+        np.testing.assert_allclose(gradient, expected, atol=2e-4, rtol=1e-4)
+
+
+def _onednn():
+    from keras_resnext.layers.backends.tensorflow import _has_onednn
+
+    return _has_onednn()
+
+
+@pytest.mark.parametrize("kernel_size", [1, 3])
+def test_pointwise_and_uneven_groups_agree_with_numpy(kernel_size, gradients):
+    """1x1 convolutions and groups that no tile of 16 holds evenly have gradients of their own."""
+    for channels, filters, groups in ((12, 20, 1), (20, 12, 1), (15, 30, 3), (20, 40, 4)):
+        case = (1, "same", 1, channels, filters, groups)
+        x, kernel = _arrays(channels, filters, groups, kernel=kernel_size)
+        layer = GroupedConv2D(filters, kernel_size, padding="same", groups=groups)
+        layer.build((None, 9, 10, channels))
+        dy = np.random.RandomState(1).normal(size=(2, 9, 10, filters))
+
+        weights = keras.ops.convert_to_tensor(dy.astype("float32"))
+
+        def loss(x, kernel, layer=layer, weights=weights):
+            return keras.ops.sum(layer.convolution_op(x, kernel) * weights)
+
+        found = gradients(loss, [x.astype("float32"), kernel.astype("float32")])
+        for gradient, expected in zip(found, _reference(case, x, kernel, dy), strict=True):
+            np.testing.assert_allclose(gradient, expected, atol=2e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("formulation", ["auto", "merged"])
+def test_mixed_precision_computes_and_trains(policy, formulation, gradients):
+    case = CASES[5]
+    x, kernel = _arrays(*case[3:])
+    layer = _layer(case, formulation, use_bias=False, dtype=policy)
+    layer.set_weights([kernel.astype("float32")])
+    outputs = layer(x.astype("float32"))
+    assert keras.backend.standardize_dtype(outputs.dtype) == policy.removeprefix("mixed_")
+    assert keras.backend.standardize_dtype(layer.kernel.dtype) == "float32"
+    expected = _reference(case, x, kernel)
+    outputs = keras.ops.convert_to_numpy(keras.ops.cast(outputs, "float32"))
+    np.testing.assert_allclose(outputs, expected, atol=0.03 * np.abs(expected).max())
+
+    def loss(kernel):
+        return keras.ops.sum(keras.ops.cast(layer.convolution_op(layer_input, kernel), "float32"))
+
+    layer_input = keras.ops.cast(keras.ops.convert_to_tensor(x), layer.compute_dtype)
+    (gradient,) = gradients(loss, [kernel.astype("float32")])
+    _, expected = _reference(case, x, kernel, np.ones(expected.shape))
+    np.testing.assert_allclose(gradient, expected, atol=0.03 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("use_bias", [True, False])
+def test_interchangeable_with_keras_conv2d(padding, use_bias, tmp_path):
+    """Weights, outputs, configuration and weight files go both ways."""
+    arguments = {
+        "filters": 32,
+        "kernel_size": (3, 5),
+        "strides": (2, 1),
+        "padding": padding,
+        "groups": 4,
+        "activation": "relu",
+        "use_bias": use_bias,
+    }
+    x = np.random.RandomState(0).normal(size=(2, 9, 10, 16)).astype("float32")
+
+    def network(kind):
+        return keras.Sequential([keras.Input((9, 10, 16)), kind(**arguments, name="conv")])
+
+    ours, theirs = network(GroupedConv2D), network(keras.layers.Conv2D)
+    theirs.save_weights(tmp_path / "theirs.weights.h5")
+    ours.load_weights(tmp_path / "theirs.weights.h5")
+    expected = theirs.predict(x, verbose=0)
+    np.testing.assert_allclose(ours.predict(x, verbose=0), expected, atol=1e-5)
+    ours.save_weights(tmp_path / "ours.weights.h5")
+    again = network(keras.layers.Conv2D)
+    again.load_weights(tmp_path / "ours.weights.h5")
+    np.testing.assert_array_equal(again.predict(x, verbose=0), expected)
+
+    config = ours.layers[0].get_config()
+    assert config.pop("formulation") == "auto"
+    assert config == theirs.layers[0].get_config()
+    GroupedConv2D.from_config(theirs.layers[0].get_config())
+
+
+@pytest.mark.parametrize("formulation", ["auto", "merged"])
+def test_saved_model_file_round_trip(formulation, tmp_path):
+    model = keras.Sequential(
+        [keras.Input((8, 8, 16)), _unbuilt(formulation), keras.layers.GlobalAveragePooling2D()]
+    )
+    x = np.random.RandomState(0).normal(size=(2, 8, 8, 16)).astype("float32")
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.layers[0].padding == "torch"
+    assert loaded.layers[0].formulation == formulation
+    np.testing.assert_array_equal(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
+
+
+def _unbuilt(formulation="auto"):
+    return GroupedConv2D(
+        32, 3, strides=2, padding="torch", groups=4, formulation=formulation, name="conv"
+    )
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16"])
+def test_fit_lowers_the_loss(policy, jit_compile):
+    if keras.backend.backend() == "torch" and jit_compile:
+        pytest.skip("torch.compile needs a compiler and minutes")
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 16)),
+            GroupedConv2D(32, 3, strides=2, padding="torch", groups=4, dtype=policy),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(2, dtype="float32"),
+        ]
+    )
+    x = np.random.normal(size=(32, 8, 8, 16)).astype("float32")
+    y = (x[:, :, :, 0].mean((1, 2)) > 0).astype("int32")
+    model.compile(
+        keras.optimizers.Adam(0.01),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        jit_compile=jit_compile,
+    )
+    losses = model.fit(x, y, epochs=12, batch_size=16, verbose=0).history["loss"]
+    assert np.isfinite(losses).all()
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_channels_first_agrees_with_channels_last():
+    case = CASES[5]
+    x, kernel = _arrays(*case[3:])
+    last = _layer(case, use_bias=False)
+    first = GroupedConv2D(
+        64, 3, strides=2, padding="torch", groups=16, use_bias=False, data_format="channels_first"
+    )
+    first.build((None, 64, 9, 10))
+    for layer in (first, last):
+        layer.set_weights([kernel.astype("float32")])
+    y = first(x.transpose(0, 3, 1, 2).astype("float32"))
+    y = keras.ops.convert_to_numpy(y).transpose(0, 2, 3, 1)
+    expected = keras.ops.convert_to_numpy(last(x.astype("float32")))
+    np.testing.assert_allclose(y, expected, atol=1e-5)
+    assert first.compute_output_shape((None, 64, 9, 10)) == (None, 64, 5, 5)
+
+
+def test_any_image_size_at_run_time():
+    """A strided layer built for sizes not yet known pads each image by its own size."""
+    inputs = keras.Input((None, None, 16))
+    model = keras.Model(inputs, _unbuilt()(inputs))
+    assert model.output_shape == (None, None, None, 32)
+    for size in (8, 9):
+        x = np.random.RandomState(0).normal(size=(1, size, size, 16))
+        y = grouped_conv(x, model.layers[-1].get_weights()[0].astype("float64"), 2, "torch", 1, 4)
+        np.testing.assert_allclose(model.predict(x.astype("float32"), verbose=0), y, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"filters": 30, "groups": 4}, "groups=4.*filters=30"),
+        ({"filters": 32, "groups": 5}, "groups=5.*filters=32"),
+        ({"filters": 32, "groups": 4, "formulation": "fast"}, "formulation='fast'"),
+        ({"filters": 32, "groups": 4, "padding": "torhc"}, "torhc"),
+        ({"filters": 32, "kernel_size": 4, "padding": "torch"}, "kernel_size=\\(4, 4\\)"),
+    ],
+)
+def test_bad_arguments_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        GroupedConv2D(**{"kernel_size": 3, **arguments})
+
+
+def test_input_that_groups_do_not_divide_is_refused():
+    with pytest.raises(ValueError, match="groups=4.*18 channels"):
+        _unbuilt().build((None, 8, 8, 18))
+
+
+@only_tensorflow
+def test_formulation_follows_the_compile_mode():
+    """XLA on a CPU gets merged groups; oneDNN outside XLA the native kernel."""
+    import tensorflow as tf
+
+    seen = []
+
+    class Spy(GroupedConv2D):
+        def _formulation_for(self, inputs):
+            seen.append(super()._formulation_for(inputs))
+            return seen[-1]
+
+    layer = Spy(32, 3, padding="same", groups=4)
+    x = tf.ones((1, 8, 8, 32))
+    plain = "native" if _onednn() else "merged"
+    values = [
+        layer(x),
+        tf.function(layer)(x),
+        tf.function(layer, jit_compile=True)(x),
+        tf.function(lambda x: tf.function(layer)(x), jit_compile=True)(x),
+    ]
+    assert seen == [plain, plain, "merged", "merged"]
+    for value in values[1:]:
+        np.testing.assert_allclose(value, values[0], atol=1e-5)
+
+
+@only_tensorflow
+def test_second_derivative():
+    import tensorflow as tf
+
+    x = tf.random.normal((2, 6, 6, 16))
+    results = []
+    for formulation in ("native", "split"):
+        if formulation == "native" and not _onednn():
+            pytest.skip("no native gradient")
+        layer = GroupedConv2D(16, 3, padding="same", groups=4, formulation=formulation)
+        layer.build(x.shape)
+        layer.set_weights([np.full((3, 3, 4, 16), 0.1), np.zeros(16)])
+        with tf.GradientTape() as outer:
+            outer.watch(x)
+            with tf.GradientTape() as inner:
+                value = tf.reduce_sum(tf.tanh(layer(x)))
+            first = inner.gradient(value, layer.kernel.value)
+            norm = tf.reduce_sum(first**2)
+        results.append(outer.gradient(norm, x).numpy())
+    np.testing.assert_allclose(results[0], results[1], rtol=1e-3, atol=1e-4)
+
+
+@only_tensorflow
+def test_exported_saved_model_agrees(tmp_path):
+    import tensorflow as tf
+
+    model = keras.Sequential([keras.Input((8, 8, 16)), _unbuilt()])
+    x = np.random.RandomState(0).normal(size=(2, 8, 8, 16)).astype("float32")
+    model.export(tmp_path / "saved", verbose=False)
+    loaded = tf.saved_model.load(str(tmp_path / "saved"))
+    np.testing.assert_allclose(loaded.serve(x), model.predict(x, verbose=0), atol=1e-6)
+
+
+@only_tensorflow
+@pytest.mark.slow
+def test_everything_holds_without_onednn():
+    """The whole file again in a process whose TensorFlow runs without oneDNN."""
+    finished = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__],
+        env={**os.environ, "TF_ENABLE_ONEDNN_OPTS": "0"},
+        capture_output=True,
+        text=True,
+    )
+    assert finished.returncode == 0, finished.stdout[-3000:]
+    assert " passed" in finished.stdout

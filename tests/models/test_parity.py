@@ -1,0 +1,31 @@
+"""The same weights give the logits that timm's networks gave, on every backend."""
+
+import pathlib
+
+import numpy as np
+import pytest
+from timm_names import set_synthetic_weights, synthetic_images
+
+from keras_resnext.models.applications import create_model
+
+GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
+NETWORKS = {
+    "resnet18": "ResNet18",
+    "resnet34": "ResNet34",
+    "resnet50": "ResNet50",
+    "resnet101": "ResNet101",
+    "resnext50_32x4d": "ResNeXt50",
+    "resnext101_32x4d": "ResNeXt101",
+}
+
+
+@pytest.mark.parametrize("timm", NETWORKS)
+def test_logits_are_timms(timm):
+    model = create_model(NETWORKS[timm], input_shape=(None, None, 3), classifier_activation=None)
+    set_synthetic_weights(model)
+    golden = np.load(GOLDEN / f"timm_{timm}.npz")
+    assert len(golden.files) == 2
+    for key in golden.files:
+        size = int(key.removeprefix("logits_"))
+        logits = model.predict(synthetic_images(2, size), verbose=0)
+        np.testing.assert_allclose(logits, golden[key], atol=1e-4)

@@ -1,0 +1,271 @@
+"""The command, as people call it: in a process of its own where imports or signals matter."""
+
+import argparse
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_resnext import cli
+from keras_resnext.models import variants
+from keras_resnext.training.run_folder import RUN_FILES
+
+HEAVY = ("keras", "tensorflow", "jax", "torch", "numpy", "matplotlib", "rich", "sklearn")
+# Seconds for --help, over and above what Python itself and a busy machine take.
+HELP_SECONDS = 0.3
+COMMAND = [sys.executable, "-m", "keras_resnext"]
+
+
+def command(*arguments, **options):
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, **options
+    )
+
+
+def call(capsys, *arguments):
+    """Exit code and what was printed, without another process."""
+    try:
+        code = cli.main([str(argument) for argument in arguments])
+    except SystemExit as error:
+        code = error.code
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def sub_commands():
+    """Of the parser's own table."""
+    for action in cli.build_parser()._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            return sorted(action.choices)
+
+
+@pytest.fixture(autouse=True)
+def _as_a_user(monkeypatch):
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+
+
+@pytest.fixture
+def toy(tmp_path):
+    """An .npz of two classes, dark and bright."""
+    labels = np.arange(64) % 2
+    images = np.random.default_rng(0).integers(0, 80, (64, 32, 32, 3)).astype(np.uint8)
+    images[labels == 1] += 150
+    path = tmp_path / "toy.npz"
+    np.savez(path, x_train=images, y_train=labels, x_test=images[:16], y_test=labels[:16])
+    return path
+
+
+def test_help_imports_nothing_heavy():
+    code = f"""
+import json, sys
+from keras_resnext import cli
+arguments = json.loads(sys.argv[1])
+try:
+    cli.main(arguments)
+except SystemExit as error:
+    assert not error.code, error.code
+loaded = [name for name in {HEAVY} if name in sys.modules]
+sys.exit(f"{{arguments}} imported {{loaded}}" if loaded else 0)
+"""
+    cases = [["--help"], ["--version"], *([name, "--help"] for name in sub_commands())]
+    assert len(cases) >= 5
+    for case in cases:
+        done = subprocess.run(
+            [sys.executable, "-c", code, json.dumps(case)], capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        assert "keras-resnext" in done.stdout
+
+
+def test_help_is_quick():
+    """The best of several, for the machine may be busy with something else."""
+    for arguments in ([], *([name] for name in sub_commands())):
+        best = 9.0
+        for _ in range(5):
+            begin = time.perf_counter()
+            assert command(*arguments, "--help").returncode == 0
+            best = min(best, time.perf_counter() - begin)
+            if best < HELP_SECONDS:
+                break
+        assert best < HELP_SECONDS, arguments
+
+
+def test_every_argument_of_the_issue_is_there(capsys):
+    code, out, _ = call(capsys, "train", "--help")
+    assert code == 0
+    for name in ("model", "data", "epochs", "batch-size", "image-size", "precision"):
+        assert f"--{name}" in out
+    for name in ("learning-rate", "seed", "output", "weight-decay", "label-smoothing"):
+        assert f"--{name}" in out
+
+
+def test_list(capsys):
+    code, out, _ = call(capsys, "list", "--json")
+    rows = json.loads(out)
+    assert code == 0
+    assert [row["name"] for row in rows] == list(variants.list_models())
+    code, out, _ = call(capsys, "list", "ResNet20")
+    assert code == 0 and "ResNet20" in out and variants.DEFAULT_MODEL not in out
+    assert f"{variants.get('ResNet20').gmacs:.3f}" in out
+
+
+def test_list_without_a_match_names_the_nearest(capsys):
+    code, out, err = call(capsys, "list", "ResNet_20*")
+    assert code == 2 and not out
+    assert 'Unknown model "ResNet_20*". Did you mean "ResNet20' in err
+
+
+def test_info(capsys):
+    variant = variants.get("ResNet20")
+    code, out, _ = call(capsys, "info", "ResNet20", "--json")
+    facts = json.loads(out)
+    assert code == 0 and facts["total"] == variant.total
+    assert facts["config"]["cardinality"] == variant.config.cardinality
+    code, out, _ = call(capsys, "info", "ResNet20")
+    assert code == 0
+    for name in facts["config"]:
+        assert name in out
+
+
+WRONG = [
+    (["trian"], 'Unknown command "trian". Did you mean "train"?'),
+    (["train", "--precision", "bfloat16"], 'Unknown precision "bfloat16". Did you mean "mixed_bf'),
+    (["train", "--epohcs", "3"], 'Unknown argument "--epohcs". Did you mean "--epochs"?'),
+    (["train", "--epochs", "many"], "argument --epochs: invalid int value: 'many'"),
+    (["train", "--epochs", "0"], "`epochs`. Expected an integer of at least 1"),
+    (["train", "--learning-rate", "-1"], "`learning_rate`. Expected a number above 0"),
+    (["train", "--model", "ResNet_20"], 'Unknown model "ResNet_20". Did you mean "ResNet20"?'),
+    (["train", "--data", "digit"], 'Unknown data "digit". Did you mean "digits"?'),
+    (["train", "--image-size", "2"], "`image_size`. Expected at least 8"),
+    (["train", "--set", "cardinality"], 'Expected KEY=VALUE. Received: "cardinality"'),
+    (["train", "--output", "/proc/nothing"], '"/proc/nothing" cannot be written'),
+    (["info", "ResNet_20"], 'Unknown model "ResNet_20". Did you mean "ResNet20"?'),
+    ([], "the following arguments are required: COMMAND"),
+]
+
+
+@pytest.mark.parametrize("arguments, message", WRONG, ids=lambda value: str(value)[:40])
+def test_wrong_arguments(capsys, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = call(capsys, *arguments)
+    assert code == 2 and not out
+    assert re.search(r"^keras-resnext( train)?: error: ", err, re.MULTILINE)
+    assert message in err
+    assert "Traceback" not in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_wrong_arguments_are_found_without_keras():
+    code = """
+import sys
+from keras_resnext import cli
+code = cli.main(["train", "--data", "/no/such/place"])
+sys.exit(code != 2 or "keras" in sys.modules or "tensorflow" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("cardinality=8", ("cardinality", 8)),
+        ("depths=(2, 2)", ("depths", (2, 2))),
+        ("l2=5e-4", ("l2", 5e-4)),
+        ("shortcut=A", ("shortcut", "A")),
+        ("name=a=b", ("name", "a=b")),
+        ("stem=None", ("stem", None)),
+    ],
+)
+def test_overrides(text, expected):
+    assert cli._override(text) == expected
+
+
+def test_train_by_arguments(toy, tmp_path):
+    output = tmp_path / "run"
+    arguments = ["train", "--model", "ResNet20", "--data", toy, "--output", output]
+    done = command(*arguments, "--epochs", 2, "--batch-size", 16, "--seed", 3, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr, "nothing to worry the user"
+    assert sorted(path.name for path in output.iterdir()) == sorted(RUN_FILES)
+    summary = json.loads((output / "summary.json").read_text())
+    config = json.loads((output / "config.json").read_text())
+    assert (summary["model"], summary["epochs"]) == ("ResNet20", 2)
+    assert f"{summary['test_top1']:.2%}" in done.stdout
+    assert "images a second" in done.stdout and f"Saved in {output}: " in done.stdout
+    assert config["settings"]["batch_size"] == 16 and config["settings"]["seed"] == 3
+    assert config["command"].startswith("keras-resnext train --model ResNet20")
+    assert config["configuration"]["cardinality"] == variants.get("ResNet20").config.cardinality
+
+    again = command(*arguments)
+    assert again.returncode == 2 and "already holds a run" in again.stderr
+
+
+def test_ctrl_c_keeps_what_was_computed(toy, tmp_path):
+    output = tmp_path / "run"
+    arguments = ["train", "--model", "ResNet20", "--data", toy, "--output", output]
+    arguments += ["--epochs", 100_000, "--batch-size", 16]
+    process = subprocess.Popen(
+        [*COMMAND, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not (output / "history.csv").exists() and time.monotonic() < deadline:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert "interrupted" in out and f"Saved in {output}: " in out
+    summary = json.loads((output / "summary.json").read_text())
+    assert summary["interrupted"] is True and 1 <= summary["epochs"] < 100_000
+    assert sorted(path.name for path in output.iterdir()) == sorted(RUN_FILES)
+
+
+def test_ctrl_c_before_training_leaves_nothing(toy, tmp_path):
+    process = subprocess.Popen(
+        [*COMMAND, "train", "--data", str(toy), "--output", str(tmp_path / "run")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(1.5)  # importing
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_plain_train_reads_digits(tmp_path):
+    """The main job: 97 % within three minutes on two cores, with nothing to choose."""
+    begin = time.monotonic()
+    done = command("train", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - begin < 180
+    summary = json.loads(next(Path(tmp_path, "runs").glob("*/summary.json")).read_text())
+    assert summary["test_top1"] >= 0.97
+
+
+def test_version(capsys):
+    code, out, _ = call(capsys, "--version")
+    assert code == 0 and out.startswith("keras-resnext ") and "keras 3" in out
+
+
+def test_tensorflow_is_quiet_only_while_it_is_imported(capfd, monkeypatch):
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+    with cli._quiet_tensorflow():
+        os.write(2, b"greetings\n")
+    os.write(2, b"trouble\n")
+    assert capfd.readouterr().err == "trouble\n"
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
+    with cli._quiet_tensorflow():
+        os.write(2, b"asked for\n")
+    assert capfd.readouterr().err == "asked for\n"

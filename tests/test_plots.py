@@ -1,0 +1,78 @@
+"""Pictures: that they are drawn, show what the history says, and touch no global state."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_resnext import plots
+
+
+def history(path, *rows):
+    lines = ["epoch,loss,top1,val_loss,val_top1", *(",".join(map(str, row)) for row in rows)]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that were written."""
+    figures = []
+    write = plots._write
+    monkeypatch.setattr(plots, "_write", lambda f, path: (figures.append(f), write(f, path)))
+    return figures
+
+
+def test_learning_curve(tmp_path, drawn):
+    source = history(tmp_path / "h.csv", (1, 2.0, 0.3, 1.9, 0.35), (2, 1.0, 0.7, 1.2, 0.6))
+    plots.plot_history(source, tmp_path / "h.png", "Net on toys")
+    image = Image.open(tmp_path / "h.png")
+    assert image.size == (1600, 680) and image.format == "PNG"
+    assert len(image.convert("RGB").getcolors(1 << 20)) > 10
+
+    loss, accuracy = drawn[0].axes
+    assert drawn[0].get_suptitle() == "Net on toys"
+    assert loss.get_xlabel() == accuracy.get_xlabel() == "epoch"
+    assert "%" in accuracy.get_ylabel() and "loss" in loss.get_ylabel()
+    training, test = accuracy.get_lines()
+    np.testing.assert_allclose(training.get_xdata(), [1, 2])
+    np.testing.assert_allclose(training.get_ydata(), [30, 70])
+    np.testing.assert_allclose(test.get_ydata(), [35, 60])
+    np.testing.assert_allclose(
+        [line.get_ydata() for line in loss.get_lines()], [[2, 1], [1.9, 1.2]]
+    )
+    labels = [text.get_text() for text in accuracy.get_legend().get_texts()]
+    assert labels == ["training: 70.0", "test: 60.0"]
+
+
+def test_a_single_epoch_is_seen(tmp_path, drawn):
+    plots.plot_history(history(tmp_path / "h.csv", (1, 2, 0.3, 1.9, 0.35)), tmp_path / "h.png", "")
+    assert all(line.get_marker() == "o" for axes in drawn[0].axes for line in axes.get_lines())
+
+
+def test_several_runs_in_one_picture(tmp_path, drawn):
+    runs = {
+        name: history(tmp_path / name, (1, 2, 0.3, 1.9, 0.35), (2, 1, 0.7, 1.2, last))
+        for name, last in (("ResNet20", 0.6), ("ResNeXt", 0.65))
+    }
+    plots.plot_curves(runs, tmp_path / "runs.png", "CIFAR-10")
+    labels = [text.get_text() for text in drawn[0].axes[1].get_legend().get_texts()]
+    assert labels == ["ResNet20: 60.0", "ResNeXt: 65.0", "dotted: training"]
+    solid = [line for line in drawn[0].axes[1].get_lines() if line.get_linestyle() == "-"]
+    np.testing.assert_allclose([line.get_ydata()[-1] for line in solid], [60, 65])
+    assert len({line.get_color() for line in solid}) == 2
+
+
+def test_nothing_to_draw(tmp_path):
+    with pytest.raises(ValueError, match="`histories` is empty"):
+        plots.plot_curves({}, tmp_path / "a.png", "")
+    with pytest.raises(ValueError, match="h.csv has no epoch"):
+        plots.plot_history(history(tmp_path / "h.csv"), tmp_path / "a.png", "")
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_pyplot_stays_out():
+    code = "import sys, keras_resnext.plots; sys.exit('matplotlib.pyplot' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

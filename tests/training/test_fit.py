@@ -1,0 +1,302 @@
+"""Whole runs of a tiny network, checked against NumPy and against what their folders hold."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from rich.console import Console
+
+from keras_resnext.data import pipeline
+from keras_resnext.data.datasets import Part
+from keras_resnext.training.callbacks import DivergedError
+from keras_resnext.training.fit import compile_model, learning_rate_schedule, train
+from keras_resnext.training.precision import precision
+from keras_resnext.training.run_folder import RUN_FILES
+from keras_resnext.training.settings import TrainSettings
+
+EASY = TrainSettings(learning_rate=0.05)
+
+
+def quiet():
+    return Console(file=StringIO(), width=200)
+
+
+def run(*arguments, **options):
+    return train(*arguments, console=quiet(), **options)
+
+
+def history(folder):
+    return list(csv.DictReader((folder / "history.csv").read_text().splitlines()))
+
+
+def read(folder, name):
+    return json.loads(Path(folder, name).read_text())
+
+
+def test_a_run_and_its_folder(tmp_path, dataset, make_model):
+    console = quiet()
+    model = make_model()
+    before = model.get_weights()
+    record = {"configuration": {"depth": 3}}
+    summary = train(model, dataset, EASY, tmp_path / "run", record=record, console=console)
+    folder = tmp_path / "run"
+    assert sorted(path.name for path in folder.iterdir()) == sorted(RUN_FILES)
+    assert any((a != b).any() for a, b in zip(before, model.get_weights(), strict=True))
+
+    # The saved model, fed as config.json says, has the accuracy that summary.json says.
+    config = read(folder, "config.json")
+    how = config["preprocessing"]
+    saved = keras.saving.load_model(folder / "model.keras")
+    images = (dataset.test.images / 255 - how["mean"]) / how["std"]
+    outputs = saved.predict(images.astype(np.float32), verbose=0)
+    correct = (outputs.argmax(1) == dataset.test.labels).mean()
+    assert correct > 0.9
+    assert summary["test_top1"] == pytest.approx(correct)
+    rank = (outputs > outputs[np.arange(72), dataset.test.labels][:, None]).sum(1)
+    assert summary["test_top5"] == pytest.approx((rank < 5).mean())
+    loss = -np.log(outputs[np.arange(72), dataset.test.labels]).mean()
+    assert summary["test_loss"] == pytest.approx(loss, rel=1e-4)
+
+    assert summary == read(folder, "summary.json")
+    assert summary["parameters"] == sum(weight.size for weight in before)
+    assert summary["epochs"] == 6 and summary["interrupted"] is False
+    assert summary["images_per_second"] > 0 and summary["seconds"] > 0
+
+    rows = history(folder)
+    assert [row["epoch"] for row in rows] == list("123456")
+    assert float(rows[-1]["val_top1"]) == summary["test_top1"]
+    assert float(rows[-1]["learning_rate"]) == pytest.approx(0, abs=1e-9)
+
+    assert config["configuration"] == {"depth": 3}
+    assert config["settings"]["epochs"] == 6 and config["settings"]["learning_rate"] == 0.05
+    assert config["class_names"] == list("abcdefgh")
+    assert config["versions"]["keras"] == keras.__version__
+
+    lines = console.file.getvalue().splitlines()
+    assert len(lines) == 6 and all(line.startswith("epoch ") for line in lines)
+
+
+def test_the_same_seed_gives_the_same_run(tmp_path, dataset, make_model):
+    settings = replace(EASY, epochs=2, augmentation="shift_flip")
+    losses = []
+    for number, seed in enumerate((0, 0, 1)):
+        run(make_model(), dataset, replace(settings, seed=seed), tmp_path / str(number))
+        losses.append([float(row["loss"]) for row in history(tmp_path / str(number))])
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+    assert losses[0] != pytest.approx(losses[2], rel=1e-4)
+
+
+def test_steps_are_nesterov_sgd_with_decoupled_decay_of_kernels():
+    """Three steps of softmax regression, by hand."""
+    generator = np.random.default_rng(0)
+    x, y = generator.normal(size=(20, 4)), np.eye(3)[generator.integers(0, 3, 20)]
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="softmax")])
+    settings = TrainSettings(learning_rate=0.5, weight_decay=0.1, momentum=0.9)
+    kernel, bias = (w.astype(float) for w in model.get_weights())
+    bias += [1.0, 2.0, 3.0]
+    model.set_weights([kernel, bias])
+    rates = [0.5 * (1 + np.cos(np.pi * step / 3)) / 2 for step in range(3)]
+    schedule = learning_rate_schedule(replace(settings, warmup=0.0), 3)
+    compile_model(model, schedule, settings)
+    speed = [np.zeros_like(kernel), np.zeros_like(bias)]
+    for rate in rates:
+        model.train_on_batch(x, y)
+        logits = x @ kernel + bias
+        odds = np.exp(logits - logits.max(1, keepdims=True))
+        error = (odds / odds.sum(1, keepdims=True) - y) / len(x)
+        kernel = kernel * (1 - 0.1 * rate)
+        new = []
+        for value, velocity, gradient in zip(
+            (kernel, bias), speed, (x.T @ error, error.sum(0)), strict=True
+        ):
+            velocity[:] = 0.9 * velocity - rate * gradient
+            new.append(value + 0.9 * velocity - rate * gradient)
+        kernel, bias = new
+    for ours, expected in zip(model.get_weights(), (kernel, bias), strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_logits_and_probabilities_train_alike(tmp_path, dataset, make_model):
+    settings = replace(EASY, epochs=1)
+    results = [
+        run(make_model(activation=activation), dataset, settings, tmp_path / str(activation))
+        for activation in ("softmax", None)
+    ]
+    assert results[0]["test_loss"] == pytest.approx(results[1]["test_loss"], rel=1e-3)
+
+
+def test_few_classes_have_no_top5(tmp_path, dataset, make_model):
+    few = {
+        name: Part(part.images[part.labels < 3], part.labels[part.labels < 3])
+        for name, part in (("train", dataset.train), ("test", dataset.test))
+    }
+    dataset = replace(dataset, class_names=tuple("abc"), **few)
+    summary = run(make_model(3), dataset, replace(EASY, epochs=1), tmp_path / "run")
+    assert summary["test_top5"] is None
+    assert "top5" not in (tmp_path / "run" / "history.csv").read_text()
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision(tmp_path, dataset, make_model, policy):
+    with precision(policy):
+        model = make_model()
+    assert model.layers[0].compute_dtype == policy[6:]
+    settings = replace(EASY, precision=policy)
+    assert run(model, dataset, settings, tmp_path / "run")["test_top1"] > 0.8
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_written(tmp_path, dataset, make_model):
+    cases = [
+        (make_model(7), EASY, r'"rows" has 8 classes. Expected a model with `classes=8`'),
+        (make_model(size=20), EASY, r"takes images of shape \(20, 20, 3\)"),
+        (make_model(), replace(EASY, precision="mixed_float16"), 'built under "float32"'),
+        (make_model(), replace(EASY, augmentation="mirror"), "Unknown augmentation"),
+    ]
+    for model, settings, message in cases:
+        with pytest.raises(ValueError, match=message):
+            run(model, dataset, settings, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_second_run_in_the_same_folder(tmp_path, dataset, make_model):
+    settings = replace(EASY, epochs=1)
+    run(make_model(), dataset, settings, tmp_path)
+    first = (tmp_path / "summary.json").read_text()
+    with pytest.raises(ValueError, match="already holds a run"):
+        run(make_model(), dataset, settings, tmp_path)
+    assert (tmp_path / "summary.json").read_text() == first
+    run(make_model(), dataset, replace(settings, epochs=2), tmp_path, overwrite=True)
+    assert read(tmp_path, "summary.json")["epochs"] == 2
+
+
+class Interrupting(Console):
+    """A console that presses Ctrl-C when it is printed on."""
+
+    def print(self, *arguments, **options):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_interruption_keeps_the_run(tmp_path, dataset, make_model):
+    before = signal.getsignal(signal.SIGINT)
+    model = make_model()
+    console = Interrupting(file=StringIO())
+    summary = train(model, dataset, EASY, tmp_path / "run", console=console)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert summary["interrupted"] is True and summary["epochs"] == 1
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == sorted(RUN_FILES)
+    saved = keras.saving.load_model(tmp_path / "run" / "model.keras")
+    # One epoch of six steps, and the step that was under way.
+    assert int(saved.optimizer.iterations) == 7
+    for ours, theirs in zip(model.get_weights(), saved.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_interruption_before_the_first_step_leaves_nothing(
+    tmp_path, dataset, make_model, monkeypatch
+):
+    model = make_model()
+
+    def interrupted(*arguments, **options):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(model, "fit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(model, dataset, EASY, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_divergence_stops_with_epoch_and_rate_and_keeps_what_was_written(
+    tmp_path, dataset, make_model, monkeypatch
+):
+    from keras_resnext.training import callbacks
+
+    monkeypatch.setattr(callbacks, "SECONDS_BETWEEN_SAVES", 0)
+
+    class Poisoned(keras.Sequential):
+        """Gives NaN from the third epoch on."""
+
+        def _compute_loss(self, **arguments):
+            loss = super()._compute_loss(**arguments)
+            late = self.optimizer.iterations >= 12
+            return keras.ops.where(late, float("nan"), loss)
+
+    model = Poisoned(make_model().layers, name="poisoned")
+    model.build((None, 16, 16, 3))
+    with pytest.raises(DivergedError, match=r"nan in epoch 3, at a learning rate of 0\.0\d+"):
+        run(model, dataset, EASY, tmp_path / "run")
+    folder = tmp_path / "run"
+    assert len((folder / "history.csv").read_text().splitlines()) == 3
+    assert (folder / "model.keras").stat().st_size > 1000
+    assert not (folder / "summary.json").exists()
+
+
+def test_an_image_that_cannot_be_decoded_is_named_while_streaming(
+    tmp_path, dataset, make_model, monkeypatch
+):
+    monkeypatch.setattr(pipeline, "_fits_memory", lambda *_: False)
+    good = keras.utils.array_to_img(dataset.train.images[0])
+    for number in range(64):
+        good.save(tmp_path / f"{number}.jpg")
+    (tmp_path / "33.jpg").write_bytes(b"\xff\xd8\xff" + b"nonsense" * 9 + b"\xff\xd9")
+    files = tuple(str(tmp_path / f"{number}.jpg") for number in range(64))
+    dataset = replace(dataset, train=Part(files, np.arange(64) % 8))
+    with pytest.raises(ValueError, match="Unreadable image .*33.jpg"):
+        run(make_model(), dataset, EASY, tmp_path / "run")
+
+
+def test_a_batch_larger_than_the_data_and_one_step_a_run(tmp_path, dataset, make_model):
+    settings = replace(EASY, epochs=1, batch_size=5000)
+    summary = run(make_model(), dataset, settings, tmp_path / "run")
+    assert summary["epochs"] == 1
+    assert summary["images_per_second"] is None
+    assert read(tmp_path / "run", "config.json")["settings"]["batch_size"] == 200
+
+
+ON_JAX = """
+import os, signal, sys
+from io import StringIO
+import keras, numpy as np
+from rich.console import Console
+from keras_resnext.data.datasets import Dataset, Part
+from keras_resnext.training.fit import train
+from keras_resnext.training.settings import TrainSettings
+
+class Interrupting(Console):
+    lines = 0
+    def print(self, *a, **k):
+        Interrupting.lines += 1
+        if Interrupting.lines == 8:
+            os.kill(os.getpid(), signal.SIGINT)
+
+labels = np.arange(96) % 2
+images = np.zeros((96, 8, 8, 3), np.uint8)
+images[labels == 1] = 200
+part = Part(images, labels)
+dataset = Dataset("toy", "toy", part, part, ("a", "b"), 8, "shift_flip", 10, 24)
+layers = [keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, use_bias=False),
+          keras.layers.BatchNormalization(momentum=0.5), keras.layers.GlobalAveragePooling2D(),
+          keras.layers.Dense(2, activation="softmax")]
+summary = train(keras.Sequential(layers, name="toy"), dataset, TrainSettings(), sys.argv[1],
+                console=Interrupting(file=StringIO()))
+assert summary["backend"] == "jax" and summary["epochs"] == 8 and summary["interrupted"]
+saved = keras.saving.load_model(sys.argv[1] + "/model.keras")
+assert int(saved.optimizer.iterations) == 8 * 4 + 1
+assert summary["test_top1"] == 1.0, summary
+"""
+
+
+def test_training_and_interruption_on_jax(tmp_path):
+    pytest.importorskip("jax")
+    environment = os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", ON_JAX, str(tmp_path / "run")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
