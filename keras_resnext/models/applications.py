@@ -74,9 +74,8 @@ def create_model(
     elif pooling:
         pool = {"avg": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D}[pooling]
         x = pool(name=f"{pooling}_pool")(x)
-    inputs = image if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
     with _room_for_recursion(config.depth):
-        network = keras.Model(inputs, x, name=name or variant.name)
+        network = keras.Model(_source(image), x, name=name or variant.name)
     if weights:
         _load(network, weights)
     return network
@@ -138,6 +137,12 @@ def _image(tensor, shape):
     if keras.utils.is_keras_tensor(tensor):
         return tensor
     return layers.Input(tensor=tensor, shape=shape, name="image")
+
+
+def _source(image):
+    """The input that an image tensor was computed from."""
+    sources = keras.utils.get_source_inputs(image)
+    return sources[0] if len(sources) == 1 else sources
 
 
 def _classifier(config, classes, activation):

@@ -10,11 +10,17 @@ from keras_resnext.models.applications import create_model
 from keras_resnext.models.complexity import complexity
 
 
-@pytest.mark.parametrize("name", variants.VARIANTS)
+def _rows():
+    slow = {"ResNet1202": pytest.mark.slow}
+    return [pytest.param(name, marks=slow.get(name, ())) for name in variants.VARIANTS]
+
+
+@pytest.mark.parametrize("name", _rows())
 def test_every_row_builds_the_published_network(name):
     """Parameters to the last one, multiply-adds to three decimals of 10**9."""
-    row = variants.VARIANTS[name]
-    model = create_model(name)
+    row, function = variants.VARIANTS[name], getattr(keras_resnext, name)
+    assert f">>> model = keras_resnext.{name}(weights=None)" in function.__doc__
+    model = function(weights=None)
     counted = complexity(model)
     assert counted.trainable == row.trainable
     assert counted.parameters == row.total == model.count_params()
