@@ -51,7 +51,7 @@ class Worker:
 
     The peers of a comparison take turns, so that a slow phase of the machine meets them all;
     while one measures, the others sleep. `make(*args)` runs in the process and returns the
-    function to time, after it has compiled and warmed up.
+    functions to time, `{label: step}`, after they have compiled and warmed up.
     """
 
     def __init__(self, make, args=(), environment=(), least=3, budget=4.0):
@@ -63,16 +63,16 @@ class Worker:
             )
             self.process.start()
         theirs.close()
-        self.times = []
-        self.warm_up = self._receive()
+        self.warm_up, labels = self._receive()
+        self.times = {label: [] for label in labels}
 
     def measure(self):
         self.pipe.send("measure")
-        self.times.append(self._receive())
+        for label, time_ in self._receive().items():
+            self.times[label].append(time_)
 
-    @property
-    def seconds(self):
-        return statistics.median(self.times)
+    def seconds(self, label="step"):
+        return statistics.median(self.times[label])
 
     def close(self):
         with contextlib.suppress(OSError):
@@ -89,10 +89,10 @@ class Worker:
 def _serve(pipe, make, args, least, budget):
     try:
         start = time.perf_counter()
-        step = make(*args)
-        pipe.send(("ready", time.perf_counter() - start))
+        steps = make(*args)
+        pipe.send(("ready", (time.perf_counter() - start, list(steps))))
         while pipe.recv() == "measure":
-            pipe.send(("time", seconds(step, least, budget)))
+            pipe.send(("times", {k: seconds(step, least, budget) for k, step in steps.items()}))
     except Exception as error:
         pipe.send(("error", f"{type(error).__name__}: {error}"))
 

@@ -8,8 +8,6 @@ On a GPU, under JAX without TensorFlow:
     KERAS_BACKEND=jax python benchmarks/grouped_conv.py --stacks jax torch --name h100 --batch 64
 """
 
-import functools
-
 from common import Worker, arguments, bars, print_table, save, take_turns
 
 SHAPES = ((56, 128), (28, 256), (14, 512), (7, 1024))
@@ -21,6 +19,21 @@ STACKS = {
     "torch": {"KERAS_BACKEND": "torch"},
 }
 FORMULATIONS = ("auto", "native", "merged", "split", "dense")
+NAMES = {"keras": "Keras Conv2D", "torch.nn.Conv2d": "torch.nn.Conv2d"}
+
+
+def every_layer(stack, *case):
+    """`{"peer, direction": step}` of all that can be measured in this stack."""
+    layers = [*FORMULATIONS, "keras", *(["torch.nn.Conv2d"] if stack == "torch" else [])]
+    steps = {}
+    for layer in layers:
+        for direction in ("forward", "backward"):
+            make = torch_layer if layer == "torch.nn.Conv2d" else keras_layer
+            try:
+                steps[layer, direction] = make(layer, *case, direction == "backward")
+            except Exception as error:
+                print(f"{stack}: {layer}, {direction}: {str(error)[:120]}", flush=True)
+    return steps
 
 
 def keras_layer(layer, size, channels, groups, batch, dtype, backward):
@@ -89,7 +102,7 @@ def _torch_step(conv, x, backward):
     return run
 
 
-def torch_layer(size, channels, groups, batch, dtype, backward):
+def torch_layer(layer, size, channels, groups, batch, dtype, backward):
     """The step of `torch.nn.Conv2d` in the channels_last layout."""
     import torch
 
@@ -109,19 +122,6 @@ def torch_layer(size, channels, groups, batch, dtype, backward):
 
     run()
     return run
-
-
-def makers(stack, case):
-    """`{peer: function that starts its worker}` for one stack and one case."""
-    start = functools.partial(Worker, environment=STACKS[stack], least=3, budget=0.5)
-    found = {
-        f"ours, {layer}": functools.partial(start, keras_layer, (layer, *case))
-        for layer in FORMULATIONS
-    }
-    found["Keras Conv2D"] = functools.partial(start, keras_layer, ("keras", *case))
-    if stack == "torch":
-        found["torch.nn.Conv2d"] = functools.partial(start, torch_layer, case)
-    return found
 
 
 def main():
@@ -154,20 +154,24 @@ def main():
     )
 
 
-def measure(stack, dtype, size, channels, shape, rounds):
-    forward = take_turns(makers(stack, (*shape, False)), rounds)
-    backward = take_turns(makers(stack, (*shape, True)), rounds)
+def measure(stack, dtype, size, channels, case, rounds):
+    worker = Worker(every_layer, (stack, *case), STACKS[stack], least=3, budget=0.3)
+    take_turns({stack: lambda: worker}, rounds)
     rows = [
         {
             "stack": stack,
             "dtype": dtype,
             "size": size,
             "channels": channels,
-            "peer": peer,
-            "forward_ms": forward[peer].seconds * 1e3,
-            "backward_ms": backward[peer].seconds * 1e3 if peer in backward else None,
+            "peer": NAMES.get(layer, f"ours, {layer}"),
+            **{
+                f"{way}_ms": 1e3 * worker.seconds((layer, way))
+                if (layer, way) in worker.times
+                else None
+                for way in ("forward", "backward")
+            },
         }
-        for peer in forward
+        for layer in dict.fromkeys(layer for layer, _ in worker.times)
     ]
     theirs = next((r["backward_ms"] for r in rows if r["peer"] == "Keras Conv2D"), None)
     print_table(

@@ -34,7 +34,7 @@ def keras_model(peer, name, batch, dtype, mode):
     x = keras.ops.convert_to_tensor(random.normal(size=(batch, 224, 224, 3)).astype("float32"))
     if mode == "inference":
         model.predict_on_batch(x)
-        return lambda: model.predict_on_batch(x)
+        return {"step": lambda: model.predict_on_batch(x)}
     y = keras.ops.convert_to_tensor(random.randint(0, 1000, batch))
     model.compile(
         keras.optimizers.SGD(0.01, momentum=0.9),
@@ -42,7 +42,7 @@ def keras_model(peer, name, batch, dtype, mode):
     )
     for _ in range(1 if peer == "keras-layers" else 3):
         model.train_on_batch(x, y)
-    return lambda: model.train_on_batch(x, y)
+    return {"step": lambda: model.train_on_batch(x, y)}
 
 
 def _ours(name):
@@ -113,7 +113,7 @@ def torch_model(compiled, name, batch, dtype, mode):
     step = train if mode == "training" else infer
     for _ in range(3):
         step()
-    return step
+    return {"step": step}
 
 
 def _import_timm(torch):
@@ -149,7 +149,7 @@ def dense_convolution(batch, dtype):
         step = lambda: jax.block_until_ready(run(x, kernel))  # noqa: E731
     for _ in range(3):
         step()
-    return step
+    return {"step": step}
 
 
 def dense_macs(batch):
@@ -177,7 +177,7 @@ def compare(options, dtype, mode):
             makers[key] = maker(peer, name, options.batch, dtype, mode)
     workers = take_turns(makers, options.rounds)
     dense = workers.pop(("", "dense-convolution"), None)
-    rate = dense and dense_macs(options.batch) / dense.seconds
+    rate = dense and dense_macs(options.batch) / dense.seconds()
     rows = [_row(options, key, worker, dtype, mode, rate) for key, worker in workers.items()]
     best = {
         name: max(row["images_per_second"] for row in rows if row["model"] == name)
@@ -207,7 +207,7 @@ def _row(options, key, worker, dtype, mode, rate):
 
     name, peer = key
     passes = 3 if mode == "training" else 1
-    images = options.batch / worker.seconds
+    images = options.batch / worker.seconds()
     needed = variants.get(name).gmacs * 1e9 * passes
     return {
         "model": name,
@@ -216,7 +216,7 @@ def _row(options, key, worker, dtype, mode, rate):
         "dtype": dtype,
         "batch": options.batch,
         "images_per_second": images,
-        "spread": [options.batch / t for t in sorted(worker.times)],
+        "spread": [options.batch / t for t in sorted(worker.times["step"])],
         "warm_up_seconds": worker.warm_up,
         "dense_gflops": 2 * rate / 1e9 if rate else None,
         "of_ceiling": images * needed / rate if rate else None,

@@ -134,7 +134,7 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         "--learning-rate",
         type=float,
         metavar="X",
-        help="the highest; default: 0.1 for a batch of 128, in proportion for others",
+        help="the highest; default: 0.1, in proportion above a batch of 256",
     )
     add(
         "--weight-decay",

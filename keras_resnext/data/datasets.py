@@ -69,7 +69,7 @@ class Dataset:
     image_size: int
     augmentation: str
     epochs: int = 30
-    batch_size: int = 128
+    batch_size: int = 64
     mean: tuple[float, float, float] = PHOTO_MEAN
     std: tuple[float, float, float] = PHOTO_STD
 

@@ -24,7 +24,7 @@ class Variant:
         gmacs: 10**9 multiply-adds of convolutions and classifier at the default size.
         top1_error: published single-crop top-1 error in percent (CIFAR-10's for 32x32 nets).
         top5_error: the same for top-5.
-        paper: the first author's paper that reports it.
+        paper: first author and year of the paper that reports it.
         input_size: default height and width of the image, in pixels.
         classes: default number of classes.
     """
@@ -41,7 +41,7 @@ class Variant:
     classes: int = 1000
 
 
-_HE15, _HE16, _XIE17 = "He et al., 2015", "He et al., 2016", "Xie et al., 2017"
+_HE15, _HE16, _XIE17 = "He 2015", "He 2016", "Xie 2017"
 
 _BASIC18 = ResNetConfig(block="basic", blocks=(2, 2, 2, 2))
 _BASIC34 = ResNetConfig(block="basic", blocks=(3, 4, 6, 3))
@@ -70,12 +70,12 @@ def _cifar(depth, shortcut="A"):
     )
 
 
-def _cifar_grouped(cardinality, width, blocks=3, planes=64, stem_filters=64):
+def _cifar_grouped(cardinality, width, blocks=(3, 3, 3), planes=64):
     return ResNetConfig(
-        blocks=(blocks,) * 3,
+        blocks=blocks,
         filters=(planes, 2 * planes, 4 * planes),
         stem="cifar",
-        stem_filters=stem_filters,
+        stem_filters=planes,
         cardinality=cardinality,
         width_per_group=width,
     )
@@ -133,7 +133,7 @@ _ROWS = (
     _small("Plain56", _cifar(56, "none"), 853_018, 857_082, 0.125),
     _small("ResNeXt29_8x64d", _cifar_grouped(8, 64), 34_426_698, 34_484_170, 5.387, 3.65, _XIE17),
     _small("ResNeXt29_16x64d", _cifar_grouped(16, 64), 68_155_210, 68_255_690, 10.689, 3.58, _XIE17),
-    _small("ResNeXt20", _cifar_grouped(8, 16, blocks=2, planes=16, stem_filters=16), 247_898, 252_410, 0.041, None, "ours"),
+    _small("ResNeXt20", _cifar_grouped(8, 16, (1, 1, 4), 16), 247_898, 252_410, 0.041, None, "ours"),
 )
 # fmt: on
 

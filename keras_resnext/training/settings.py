@@ -6,7 +6,7 @@ from keras_resnext.data.datasets import Dataset
 from keras_resnext.errors import unknown
 
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
-LEARNING_RATE_OF_128 = 0.1
+LEARNING_RATE, LARGE_BATCH = 0.1, 256
 
 
 @dataclass(frozen=True)
@@ -16,8 +16,9 @@ class TrainSettings:
     Args:
         epochs: Passes over the training part. Default: the data set's own.
         batch_size: Images a step, at most those of the training part. Default: the data set's own.
-        learning_rate: The highest, after the warm-up. Default: 0.1 for a batch of 128, and in
-            proportion (the linear rule of "Accurate, Large Minibatch SGD", section 2.1).
+        learning_rate: The highest, after the warm-up. Default: 0.1, the ResNet
+            paper's, and in proportion above its batch of 256 (the linear rule of "Accurate, Large
+            Minibatch SGD", section 2.1).
         momentum: Of Nesterov.
         weight_decay: Decoupled from the loss: each step takes ``learning_rate * weight_decay`` of
             the convolution and dense kernels away, never of batch norms and biases. With a
@@ -76,7 +77,7 @@ class TrainSettings:
             self,
             epochs=self.epochs or dataset.epochs,
             batch_size=batch_size,
-            learning_rate=self.learning_rate or LEARNING_RATE_OF_128 * batch_size / 128,
+            learning_rate=self.learning_rate or LEARNING_RATE * max(1, batch_size / LARGE_BATCH),
             augmentation=self.augmentation or dataset.augmentation,
         )
 

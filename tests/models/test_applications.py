@@ -133,9 +133,7 @@ def test_agrees_with_keras_applications(theirs, ours, options):
     for layer in theirs.layers:
         if isinstance(layer, keras.layers.Conv2D) and layer.use_bias:
             layer.bias.assign(np.zeros(layer.bias.shape))
-    epsilon = next(
-        layer.epsilon for layer in theirs.layers if hasattr(layer, "moving_variance")
-    )
+    epsilon = next(layer.epsilon for layer in theirs.layers if hasattr(layer, "moving_variance"))
     ours = create_model(ours, norm_epsilon=epsilon, **headless, **options)
     _copy(theirs, ours)
     for size in (64, 75):
@@ -261,9 +259,7 @@ def test_model_file_opens_in_a_fresh_process_after_import(tmp_path):
     create_model(TINY, input_shape=(16, 16, 3)).save(path)
     for imports in ("import keras_resnext, keras", "import keras; import keras_resnext"):
         program = f"{imports}; print(keras.saving.load_model({str(path)!r}).count_params())"
-        finished = subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True
-        )
+        finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
         assert finished.returncode == 0, finished.stderr[-2000:]
         assert int(finished.stdout) > 0
 

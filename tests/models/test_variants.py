@@ -30,7 +30,9 @@ def test_every_row_builds_the_published_network(name):
     keras.backend.clear_session()
 
 
-@pytest.mark.parametrize("name, depth", [("ResNet18", 18), ("ResNet152", 152), ("ResNet1202", 1202)])
+@pytest.mark.parametrize(
+    "name, depth", [("ResNet18", 18), ("ResNet152", 152), ("ResNet1202", 1202)]
+)
 def test_the_number_in_a_name_is_the_depth(name, depth):
     assert variants.get(name).config.depth == depth
 
