@@ -41,8 +41,8 @@ def test_the_data_set_decides_what_is_left_open():
     assert given.resolved(digits) == given
 
 
-@pytest.mark.parametrize("batch_size, rate", [(128, 0.1), (256, 0.2), (10_000, 1438 / 1280)])
-def test_learning_rate_is_in_proportion_to_the_batch(batch_size, rate):
+@pytest.mark.parametrize("batch_size, rate", [(8, 0.1), (256, 0.1), (10_000, 1438 / 2560)])
+def test_learning_rate_grows_with_batches_above_256(batch_size, rate):
     settings = TrainSettings(batch_size=batch_size).resolved(load_dataset("digits"))
     assert settings.learning_rate == pytest.approx(rate)
     assert settings.batch_size == min(batch_size, 1438)
