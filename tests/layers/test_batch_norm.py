@@ -1,7 +1,6 @@
 import keras
 import numpy as np
 import pytest
-from conftest import only_tensorflow
 
 from keras_resnext.layers import BatchNormalization
 
@@ -148,7 +147,7 @@ def test_files_go_both_ways(tmp_path):
     assert ours.layers[0].get_config() == theirs.layers[0].get_config()
 
 
-@only_tensorflow
+@pytest.mark.only_tensorflow
 @pytest.mark.slow
 def test_synchronized_statistics_are_those_of_the_whole_batch():
     """Two replicas that see half a batch each normalize as one that sees it all."""

@@ -5,7 +5,6 @@ import sys
 import keras
 import numpy as np
 import pytest
-from conftest import only_tensorflow
 from reference import grouped_conv
 
 from keras_resnext.layers import GroupedConv2D
@@ -252,7 +251,7 @@ def test_input_that_groups_do_not_divide_is_refused():
         _unbuilt().build((None, 8, 8, 18))
 
 
-@only_tensorflow
+@pytest.mark.only_tensorflow
 def test_formulation_follows_the_compile_mode():
     """XLA on a CPU gets merged groups; oneDNN outside XLA the native kernel."""
     import tensorflow as tf
@@ -278,7 +277,7 @@ def test_formulation_follows_the_compile_mode():
         np.testing.assert_allclose(value, values[0], atol=1e-5)
 
 
-@only_tensorflow
+@pytest.mark.only_tensorflow
 def test_second_derivative():
     import tensorflow as tf
 
@@ -300,7 +299,7 @@ def test_second_derivative():
     np.testing.assert_allclose(results[0], results[1], rtol=1e-3, atol=1e-4)
 
 
-@only_tensorflow
+@pytest.mark.only_tensorflow
 def test_exported_saved_model_agrees(tmp_path):
     import tensorflow as tf
 
@@ -311,7 +310,7 @@ def test_exported_saved_model_agrees(tmp_path):
     np.testing.assert_allclose(loaded.serve(x), model.predict(x, verbose=0), atol=1e-6)
 
 
-@only_tensorflow
+@pytest.mark.only_tensorflow
 @pytest.mark.slow
 def test_everything_holds_without_onednn():
     """The whole file again in a process whose TensorFlow runs without oneDNN."""
