@@ -27,8 +27,11 @@ def conv2d(x, kernel, strides, padding, dilation_rate, data_format):
         "data_format": layout,
         "dilations": _per_axis(dilation_rate, 1, layout),
     }
-    if on_cpu(x) and not _in_xla() and _has_own_kernel_gradient(x, kernel, options):
-        return _conv2d_with_own_kernel_gradient(x, kernel, options)
+    if on_cpu(x) and not _in_xla():
+        if max(dilation_rate) > 1 and not _has_onednn():
+            return _dilated_conv2d(x, kernel, options)
+        if _has_own_kernel_gradient(x, kernel, options):
+            return _conv2d_with_own_kernel_gradient(x, kernel, options)
     return tf.nn.conv2d(x, kernel, **options)
 
 
@@ -108,6 +111,18 @@ def _pad(x, pairs, strides, layout):
     if on_cpu(x):
         return tf.pad(x, explicit), "VALID"
     return x, explicit
+
+
+def _dilated_conv2d(x, kernel, options):
+    """By subsampled images side by side: without oneDNN the dilated kernel has no gradient."""
+    return tf.nn.convolution(
+        x,
+        kernel,
+        strides=1,
+        padding=options["padding"],
+        data_format=options["data_format"],
+        dilations=[options["dilations"][options["data_format"].index(axis)] for axis in "HW"],
+    )
 
 
 def _has_own_kernel_gradient(x, kernel, options):
