@@ -23,7 +23,7 @@ model.compile(
     loss="categorical_crossentropy",
     metrics=["accuracy"],
 )
-model.fit(train, validation_data=test, epochs=epochs)
+model.fit(train, validation_data=test, epochs=epochs, shuffle=False)  # the pipeline does
 
 model.save("digits.keras")
 loaded = keras.saving.load_model("digits.keras")

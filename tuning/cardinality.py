@@ -28,7 +28,7 @@ def build(choices):
         classes=len(digits.class_names), cardinality=cardinality, width_per_group=width
     )
     model.compile(
-        keras.optimizers.SGD(choices.Choice("learning_rate", [0.05]), momentum=0.9, nesterov=True),
+        keras.optimizers.SGD(0.05, momentum=0.9, nesterov=True),
         loss="categorical_crossentropy",
         metrics=["accuracy"],
     )
@@ -40,5 +40,6 @@ tuner.search(
     training_batches(digits, batch_size=32, drop_remainder=True),
     validation_data=test_batches(digits, batch_size=32),
     epochs=epochs,
+    shuffle=False,  # the pipeline does
 )
 tuner.results_summary()
