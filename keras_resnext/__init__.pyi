@@ -1,3 +1,4 @@
+from . import layers as layers
 from .layers import BatchNormalization as BatchNormalization
 from .layers import GroupedConv2D as GroupedConv2D
 from .models.applications import Plain18 as Plain18
