@@ -1,7 +1,6 @@
 """Models by name, with the contract of keras.applications."""
 
 import contextlib
-import dataclasses
 import inspect
 import pathlib
 import sys
@@ -11,8 +10,8 @@ from keras import layers
 
 from keras_resnext.errors import one_of
 from keras_resnext.models import variants
-from keras_resnext.models.config import ResNetConfig
-from keras_resnext.models.resnet import resnet_features
+from keras_resnext.models.builders import build_features
+from keras_resnext.models.config import NetworkConfig
 
 
 def create_model(
@@ -30,7 +29,8 @@ def create_model(
     """Build a network from its name or its configuration.
 
     Args:
-        model: str, a name that `list_models()` gives, or a `ResNetConfig`.
+        model: str, a name that `list_models()` gives, or a configuration such as
+            `ResNetConfig`.
         include_top: bool, whether to end in global average pooling and a classifier.
         weights: None for random weights, or the path of a `.weights.h5` or `.keras` file that
             was saved from the same network. Published checkpoints are not offered yet.
@@ -43,7 +43,7 @@ def create_model(
         classes: int, the number of classes; defaults to that of the published network.
         classifier_activation: activation of the classifier; None returns logits.
         name: str, the model's name.
-        **overrides: fields of `ResNetConfig` to change, such as `cardinality=16`.
+        **overrides: fields of the configuration to change, such as `cardinality=16`.
 
     Returns:
         A functional `keras.Model`. The classifier computes in float32 under every dtype
@@ -67,9 +67,11 @@ def create_model(
     shape = _input_shape(input_shape, input_tensor, variant.input_size, config)
 
     image = _image(input_tensor, shape)
-    x = resnet_features(image, config)
+    x = build_features(image, config)
     if include_top:
         x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
+        if config.dropout:
+            x = layers.Dropout(config.dropout, name="dropout")(x)
         x = _classifier(config, classes, classifier_activation)(x)
     elif pooling:
         pool = {"avg": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D}[pooling]
@@ -83,12 +85,17 @@ def create_model(
 
 def _configuration(model, overrides):
     """The configuration to build, and a row of the table for its defaults."""
-    if isinstance(model, ResNetConfig):
-        nearest = variants.get("ResNet20" if model.stem == "cifar" else "ResNet50")
-        config = model.replace(**overrides)
-        return config, dataclasses.replace(nearest, name="resnet", config=config)
+    if isinstance(model, NetworkConfig):
+        return _unnamed(model.replace(**overrides))
     variant = variants.get(model)
     return variant.config.replace(**overrides), variant
+
+
+def _unnamed(config):
+    size = config.native_size
+    name = type(config).__name__.removesuffix("Config").lower()
+    classes = 10 if size == 32 else 1000
+    return config, variants.Variant(name, config, 0, 0, 0.0, input_size=size, classes=classes)
 
 
 def _classes(classes):
@@ -121,12 +128,12 @@ def _input_shape(shape, tensor, default_size, config):
     if len(shape) != 3 or shape[0 if first else 2] is None:
         layout = "(channels, height, width)" if first else "(height, width, channels)"
         raise ValueError(f"`input_shape` needs {layout}. Received: input_shape={shape}")
-    smallest = config.total_stride
+    smallest = config.smallest_input
     sizes = shape[1:] if first else shape[:2]
     if any(size is not None and size < smallest for size in sizes):
         raise ValueError(
-            f"`input_shape` must be at least {smallest} pixels high and wide: the network "
-            f"halves the image down to 1/{smallest}. Received: input_shape={shape}"
+            f"`input_shape` must be at least {smallest} pixels high and wide for this network "
+            f"to keep a pixel at its end. Received: input_shape={shape}"
         )
     return shape
 

@@ -1,10 +1,9 @@
 """Residual blocks. Each docstring is the block's formula; x is the block's input."""
 
-import keras
 from keras import layers
 
-from keras_resnext.layers import BatchNormalization, GroupedConv2D
 from keras_resnext.models.config import EXPANSION
+from keras_resnext.models.primitives import channel_axis, conv_norm_act, convolution, norm, norm_act
 
 
 def basic(x, config, planes, strides, name):
@@ -59,7 +58,7 @@ def shortcut(x, config, planes, strides, name, active=None):
     """
     if config.shortcut == "none":
         return None
-    missing = planes * EXPANSION[config.block] - x.shape[_channel_axis()]
+    missing = planes * EXPANSION[config.block] - x.shape[channel_axis()]
     if config.shortcut == "C" or (config.shortcut == "B" and missing):
         return _projection(x if active is None else active, config, planes, strides, name)
     if strides > 1:
@@ -76,7 +75,7 @@ def _projection(x, config, planes, strides, name):
 
 def _append_zero_channels(x, count, name):
     """Pad the channels: the layer is told that they are the last or first spatial axis."""
-    if _channel_axis() == -1:
+    if channel_axis() == -1:
         padding, data_format = ((0, 0), (0, count)), "channels_first"
     else:
         padding, data_format = ((0, count), (0, 0)), "channels_last"
@@ -95,44 +94,3 @@ def _sum(short, y, name):
 
 def _sum_act(short, y, name):
     return layers.ReLU(name=f"{name}_out")(_sum(short, y, name))
-
-
-def conv_norm_act(x, config, filters, kernel_size, name, strides=1, groups=1):
-    """convolution, BN, ReLU."""
-    x = convolution(x, config, filters, kernel_size, name, strides, groups)
-    return norm_act(x, config, name)
-
-
-def norm_act(x, config, name):
-    """BN, ReLU."""
-    return layers.ReLU(name=f"{name}_relu")(norm(x, config, f"{name}_norm"))
-
-
-def convolution(x, config, filters, kernel_size, name, strides=1, groups=1):
-    """A convolution padded by half its kernel on both sides."""
-    return GroupedConv2D(
-        filters,
-        kernel_size,
-        strides=strides,
-        padding="torch",
-        groups=groups,
-        use_bias=config.use_bias,
-        kernel_initializer="he_normal",
-        kernel_regularizer=keras.regularizers.L2(config.l2) if config.l2 else None,
-        name=name,
-    )(x)
-
-
-def norm(x, config, name, last=False):
-    """BN; `last` says that it closes a residual branch."""
-    return BatchNormalization(
-        axis=_channel_axis(),
-        momentum=config.norm_momentum,
-        epsilon=config.norm_epsilon,
-        gamma_initializer="zeros" if last and config.zero_gamma else "ones",
-        name=name,
-    )(x)
-
-
-def _channel_axis():
-    return -1 if keras.config.image_data_format() == "channels_last" else 1

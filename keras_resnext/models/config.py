@@ -10,7 +10,61 @@ STEM_STRIDES = {"imagenet": 4, "cifar": 1}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ResNetConfig:
+class NetworkConfig:
+    """What the description of every network has; each family adds its own fields.
+
+    Attributes:
+        use_bias: whether convolutions have a bias.
+        norm_momentum: of the batch norm's moving statistics (PyTorch's .1 is .9 here).
+        norm_epsilon: of the batch norm.
+        dropout: rate of the dropout before the classifier.
+        l2: factor of `keras.regularizers.L2` on every kernel; half of what the papers and
+            PyTorch call weight decay.
+    """
+
+    use_bias: bool = False
+    norm_momentum: float = 0.9
+    norm_epsilon: float = 1e-5
+    dropout: float = 0.0
+    l2: float = 0.0
+
+    def __post_init__(self):
+        one_of("use_bias", self.use_bias, (True, False))
+        _in_range("norm_momentum", self.norm_momentum, 0, 1)
+        _in_range("norm_epsilon", self.norm_epsilon, 0, 1)
+        _in_range("dropout", self.dropout, 0, 1)
+        _in_range("l2", self.l2, 0, math.inf)
+
+    @property
+    def native_size(self):
+        """Height and width, in pixels, of the images the network was published with."""
+        raise NotImplementedError
+
+    @property
+    def smallest_input(self):
+        """The least height and width, in pixels, that leave something at the end."""
+        raise NotImplementedError
+
+    @property
+    def depth(self):
+        """Layers with weights on the main path: the number in a network's name."""
+        raise NotImplementedError
+
+    def replace(self, **overrides):
+        """Return the configuration with some fields changed.
+
+        Raises:
+            ValueError: for an unknown field, with the nearest one, or a wrong value.
+        """
+        fields = [field.name for field in dataclasses.fields(self)]
+        for name in overrides:
+            if name not in fields:
+                raise ValueError(unknown("configuration field", name, fields))
+        return dataclasses.replace(self, **overrides)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ResNetConfig(NetworkConfig):
     """A residual network: ResNet, ResNeXt, their plain and pre-activation kin.
 
     Attributes:
@@ -32,14 +86,11 @@ class ResNetConfig:
         stride_block: which block of a stage is strided, the `"first"`, or the `"last"` of the
             stage before (keras.applications' V2).
         preactivation: normalization and activation before each convolution (ResNet V2).
-        use_bias: whether convolutions have a bias (in keras.applications' V1 they have).
-        norm_momentum: of the batch norm's moving statistics (PyTorch's .1 is .9 here).
-        norm_epsilon: of the batch norm.
         zero_gamma: start each block's last batch norm at zero, so that it begins as its
             shortcut (Goyal et al., 2017). Not with pre-activation, whose blocks end in a
             convolution.
-        l2: factor of `keras.regularizers.L2` on every kernel; half of what the papers and
-            PyTorch call weight decay.
+        use_bias, norm_momentum, norm_epsilon, dropout, l2: see `NetworkConfig`
+            (keras.applications' V1 has biases).
 
     Raises:
         ValueError: for a value or a combination that describes no network.
@@ -66,13 +117,10 @@ class ResNetConfig:
     stride_on: str = "3x3"
     stride_block: str = "first"
     preactivation: bool = False
-    use_bias: bool = False
-    norm_momentum: float = 0.9
-    norm_epsilon: float = 1e-5
     zero_gamma: bool = False
-    l2: float = 0.0
 
     def __post_init__(self):
+        super().__post_init__()
         for field in ("blocks", "filters"):
             object.__setattr__(self, field, _positive_integers(field, getattr(self, field)))
         if len(self.blocks) != len(self.filters):
@@ -87,11 +135,8 @@ class ResNetConfig:
         one_of("shortcut", self.shortcut, ("A", "B", "C", "none"))
         one_of("stride_on", self.stride_on, ("3x3", "1x1"))
         one_of("stride_block", self.stride_block, ("first", "last"))
-        for field in ("preactivation", "use_bias", "zero_gamma"):
+        for field in ("preactivation", "zero_gamma"):
             one_of(field, getattr(self, field), (True, False))
-        _in_range("norm_momentum", self.norm_momentum, 0, 1)
-        _in_range("norm_epsilon", self.norm_epsilon, 0, 1)
-        _in_range("l2", self.l2, 0, math.inf)
         self._check_combinations()
 
     def _check_combinations(self):
@@ -132,8 +177,18 @@ class ResNetConfig:
         return (1, *later) if self.stride_block == "first" else (*later, 1)
 
     @property
+    def native_size(self):
+        """32 for the nets of 32x32 images, 224 for the others."""
+        return 32 if self.stem == "cifar" else 224
+
+    @property
+    def smallest_input(self):
+        """Where one pixel is left at the end."""
+        return self.total_stride
+
+    @property
     def total_stride(self):
-        """Image pixels to one pixel of the last feature map; also the smallest input."""
+        """Image pixels to one pixel of the last feature map."""
         return STEM_STRIDES[self.stem] * math.prod(self.strides)
 
     @property
@@ -141,18 +196,6 @@ class ResNetConfig:
         """Layers with weights on the main path: the number in a network's name."""
         per_block = {"basic": 2, "bottleneck": 3}[self.block]
         return per_block * sum(self.blocks) + 2
-
-    def replace(self, **overrides):
-        """Return the configuration with some fields changed.
-
-        Raises:
-            ValueError: for an unknown field, with the nearest one, or a wrong value.
-        """
-        fields = [field.name for field in dataclasses.fields(self)]
-        for name in overrides:
-            if name not in fields:
-                raise ValueError(unknown("configuration field", name, fields))
-        return dataclasses.replace(self, **overrides)
 
 
 def width_for_cardinality(cardinality, planes=64, base_width=64):

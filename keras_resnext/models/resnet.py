@@ -1,6 +1,7 @@
 """The builder of residual networks. It only builds."""
 
-from keras_resnext.models.blocks import BLOCKS, norm_act
+from keras_resnext.models.blocks import BLOCKS
+from keras_resnext.models.primitives import norm_act
 from keras_resnext.models.stems import STEMS
 
 

@@ -2,7 +2,7 @@
 
 from keras import layers
 
-from keras_resnext.models.blocks import conv_norm_act, convolution
+from keras_resnext.models.primitives import conv_norm_act, convolution
 
 
 def imagenet_stem(x, config):

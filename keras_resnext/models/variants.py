@@ -7,7 +7,7 @@ import dataclasses
 import fnmatch
 
 from keras_resnext.errors import unknown
-from keras_resnext.models.config import ResNetConfig
+from keras_resnext.models.config import NetworkConfig, ResNetConfig
 
 DEFAULT_MODEL = "ResNeXt20"
 
@@ -30,7 +30,7 @@ class Variant:
     """
 
     name: str
-    config: ResNetConfig
+    config: NetworkConfig
     trainable: int
     total: int
     gmacs: float

@@ -242,7 +242,7 @@ def test_bad_arguments_are_refused_before_any_work(arguments, says, monkeypatch)
     def no_work(*args):
         raise AssertionError("built before the arguments were checked")
 
-    monkeypatch.setattr("keras_resnext.models.applications.resnet_features", no_work)
+    monkeypatch.setattr("keras_resnext.models.applications.build_features", no_work)
     with pytest.raises(ValueError, match=says):
         create_model(**{"model": "ResNeXt20", **arguments})
 
