@@ -16,6 +16,7 @@ ROOT = pathlib.Path(keras_resnext.__file__).parent
 ALLOWED = {
     "layers": set(),
     "models": {"layers"},
+    "weights": {"models"},
     "data": set(),
     "plots": set(),
     "training": {"data", "layers", "models", "plots"},

@@ -1,6 +1,27 @@
 """The layers that the models are made of, one a file."""
 
+from keras_resnext.layers.attention import (
+    EfficientChannelAttention,
+    SelectiveKernel,
+    SqueezeExcite,
+)
 from keras_resnext.layers.batch_norm import BatchNormalization
+from keras_resnext.layers.blur_pool import BlurPool2D
+from keras_resnext.layers.drop_block import DropBlock2D
+from keras_resnext.layers.drop_path import DropPath
 from keras_resnext.layers.grouped_conv import GroupedConv2D
+from keras_resnext.layers.scheduled_drop import set_schedule_steps
+from keras_resnext.layers.upsample_add import UpsampleAdd
 
-__all__ = ["BatchNormalization", "GroupedConv2D"]
+__all__ = [
+    "BatchNormalization",
+    "BlurPool2D",
+    "DropBlock2D",
+    "DropPath",
+    "EfficientChannelAttention",
+    "GroupedConv2D",
+    "SelectiveKernel",
+    "SqueezeExcite",
+    "UpsampleAdd",
+    "set_schedule_steps",
+]

@@ -8,7 +8,8 @@ from keras_resnext.layers import BatchNormalization, GroupedConv2D
 
 def conv_norm_act(x, config, filters, kernel_size, name, strides=1, groups=1, padding="torch"):
     """convolution, BN, ReLU."""
-    x = convolution(x, config, filters, kernel_size, name, strides, groups, padding)
+    bias = config.bias_before_norm
+    x = convolution(x, config, filters, kernel_size, name, strides, groups, padding, use_bias=bias)
     return norm_act(x, config, name)
 
 
@@ -17,30 +18,47 @@ def norm_act(x, config, name):
     return layers.ReLU(name=f"{name}_relu")(norm(x, config, f"{name}_norm"))
 
 
-def convolution(x, config, filters, kernel_size, name, strides=1, groups=1, padding="torch"):
+def convolution(
+    x,
+    config,
+    filters,
+    kernel_size,
+    name,
+    strides=1,
+    groups=1,
+    padding="torch",
+    dilation=1,
+    use_bias=None,
+):
     """A convolution, by default padded by half its kernel on both sides."""
     return GroupedConv2D(
         filters,
         kernel_size,
         strides=strides,
         padding=padding,
+        dilation_rate=dilation,
         groups=groups,
-        use_bias=config.use_bias,
+        use_bias=config.use_bias if use_bias is None else use_bias,
         kernel_initializer="he_normal",
-        kernel_regularizer=keras.regularizers.L2(config.l2) if config.l2 else None,
+        kernel_regularizer=regularizer(config),
         name=name,
     )(x)
 
 
-def norm(x, config, name, last=False):
-    """BN; `last` says that it closes a residual branch."""
+def norm(x, config, name, zeros=False):
+    """BN; `zeros` starts its scale at zero."""
     return BatchNormalization(
         axis=channel_axis(),
         momentum=config.norm_momentum,
         epsilon=config.norm_epsilon,
-        gamma_initializer="zeros" if last and config.zero_gamma else "ones",
+        gamma_initializer="zeros" if zeros else "ones",
         name=name,
     )(x)
+
+
+def regularizer(config):
+    """The penalty of every kernel, or None."""
+    return keras.regularizers.L2(config.l2) if config.l2 else None
 
 
 def channel_axis():

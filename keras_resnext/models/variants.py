@@ -41,7 +41,8 @@ class Variant:
     classes: int = 1000
 
 
-_HE15, _HE16, _XIE17 = "He 2015", "He 2016", "Xie 2017"
+_HE15, _HE16, _XIE17, _HU18 = "He 2015", "He 2016", "Xie 2017", "Hu 2018"
+_CHEN19, _LI19, _LEE20 = "Chen 2019", "Li 2019", "Lee 2020"
 
 _BASIC18 = ResNetConfig(block="basic", blocks=(2, 2, 2, 2))
 _BASIC34 = ResNetConfig(block="basic", blocks=(3, 4, 6, 3))
@@ -49,6 +50,9 @@ _DEPTH50 = ResNetConfig(blocks=(3, 4, 6, 3))
 _DEPTH101 = ResNetConfig(blocks=(3, 4, 23, 3))
 _DEPTH152 = ResNetConfig(blocks=(3, 8, 36, 3))
 _DEPTH200 = ResNetConfig(blocks=(3, 24, 36, 3))
+_DEPTH26 = ResNetConfig(blocks=(2, 2, 2, 2))
+_DEPTH101_BL = ResNetConfig(blocks=(4, 8, 18, 3))
+_DEPTH269 = ResNetConfig(blocks=(3, 30, 48, 8))
 
 
 def _grouped(config, cardinality, width):
@@ -57,6 +61,36 @@ def _grouped(config, cardinality, width):
 
 def _v2(config):
     return config.replace(preactivation=True, stride_block="last")
+
+
+def _d(config):
+    """The tweaks of ResNet-D: three 3x3 in the stem, an average in strided shortcuts."""
+    return config.replace(stem="deep", shortcut="D")
+
+
+def _t(config):
+    """ResNet-D with timm's tiered stem."""
+    return config.replace(stem="tiered", shortcut="D")
+
+
+def _x(config):
+    """The ResNeXt of that depth, 32x4d."""
+    return _grouped(config, 32, 4)
+
+
+def _attention(config, kind):
+    return config.replace(attention=kind)
+
+
+def _big_little(config, alpha=2, beta=4):
+    return config.replace(big_little=(alpha, beta), shortcut="D3")
+
+
+def _assembled(config, alpha=2, beta=4):
+    """Big-Little, selective kernels and blur, trained as the assembled paper trains them."""
+    return _big_little(config, alpha, beta).replace(
+        attention="sk_assembled", downsample="blur", zero_gamma=True, norm_momentum=0.997
+    )
 
 
 def _cifar(depth, shortcut="A"):
@@ -123,6 +157,49 @@ _ROWS = (
     Variant("ResNeXt50V2", _v2(_grouped(_DEPTH50, 32, 4)), 25_021_224, 25_081_768, 3.504, paper="ours"),
     Variant("ResNeXt101V2", _v2(_grouped(_DEPTH101, 32, 4)), 44_170_024, 44_300_200, 7.244, paper="ours"),
 
+    Variant("ResNet18D", _d(_BASIC18), 11_708_744, 11_718_472, 2.054, paper="timm"),
+    Variant("ResNet34D", _d(_BASIC34), 21_816_904, 21_834_056, 3.903, paper="timm"),
+    Variant("ResNet50D", _d(_DEPTH50), 25_576_264, 25_629_512, 4.329, 22.63, None, _LEE20),
+    Variant("ResNet101D", _d(_DEPTH101), 44_568_392, 44_673_864, 8.041, paper="timm"),
+    Variant("ResNet152D", _d(_DEPTH152), 60_212_040, 60_363_592, 11.753, paper="timm"),
+    Variant("ResNet200D", _d(_DEPTH200), 64_693_064, 64_869_192, 15.247, paper="timm"),
+    Variant("ResNeXt50D", _d(_x(_DEPTH50)), 25_048_136, 25_116_488, 4.470, paper="timm"),
+    Variant("ResNeXt101D", _d(_x(_DEPTH101)), 44_196_936, 44_334_920, 8.210, paper="timm"),
+
+    Variant("SEResNet18", _attention(_BASIC18, "se"), 11_779_624, 11_789_224, 1.814, paper="timm"),
+    Variant("SEResNet34", _attention(_BASIC34, "se"), 21_960_416, 21_977_440, 3.664, paper="timm"),
+    Variant("SEResNet50", _attention(_DEPTH50, "se"), 28_088_024, 28_141_144, 4.092, 23.29, 6.62, _HU18),
+    Variant("SEResNet101", _attention(_DEPTH101, "se"), 49_326_872, 49_432_216, 7.806, paper=_HU18),
+    Variant("SEResNet152", _attention(_DEPTH152, "se"), 66_821_848, 66_973_272, 11.520, paper=_HU18),
+    Variant("SEResNet152D", _attention(_d(_DEPTH152), "se"), 66_841_080, 66_992_632, 11.760, paper="timm"),
+    Variant("SEResNeXt26D", _attention(_d(_x(_DEPTH26)), "se"), 16_809_512, 16_848_168, 2.712, paper="timm"),
+    Variant("SEResNeXt26T", _attention(_t(_x(_DEPTH26)), "se"), 16_806_976, 16_845_616, 2.680, paper="timm"),
+    Variant("SEResNeXt50", _attention(_x(_DEPTH50), "se"), 27_559_896, 27_628_120, 4.233, 21.1, 5.49, _HU18),
+    Variant("SEResNeXt101", _attention(_x(_DEPTH101), "se"), 48_955_416, 49_093_272, 7.975, paper=_HU18),
+    Variant("SEResNeXt101_32x8d", _attention(_grouped(_DEPTH101, 32, 8), "se"), 93_569_048, 93_771_928, 16.419, paper="timm"),
+    Variant("SEResNeXt101_64x4d", _attention(_grouped(_DEPTH101, 64, 4), "se"), 88_232_984, 88_435_864, 15.465, paper="timm"),
+    Variant("SEResNeXt101D_32x8d", _attention(_d(_grouped(_DEPTH101, 32, 8)), "se"), 93_588_280, 93_791_288, 16.658, paper="timm"),
+
+    Variant("SKResNet18", _attention(_BASIC18, "sk_split"), 11_958_056, 11_972_008, 1.814, paper="timm"),
+    Variant("SKResNet34", _attention(_BASIC34, "sk_split"), 22_282_376, 22_307_944, 3.664, paper="timm"),
+    Variant("SKResNeXt50", _attention(_x(_DEPTH50), "sk"), 27_479_784, 27_564_328, 4.463, paper=_LI19),
+    Variant("ECAResNet26T", _attention(_t(_DEPTH26), "eca"), 16_011_916, 16_042_876, 2.550, paper="timm"),
+    Variant("ECAResNet50D", _attention(_d(_DEPTH50), "eca"), 25_576_350, 25_629_598, 4.329, paper="timm"),
+    Variant("ECAResNet50T", _attention(_t(_DEPTH50), "eca"), 25_573_814, 25_627_046, 4.297, paper="timm"),
+    Variant("ECAResNet101D", _attention(_d(_DEPTH101), "eca"), 44_568_563, 44_674_035, 8.041, paper="timm"),
+    Variant("ECAResNet269D", _attention(_d(_DEPTH269), "eca"), 102_093_077, 102_346_005, 20.270, paper="timm"),
+    Variant("ECAResNetLight", _attention(ResNetConfig(blocks=(1, 1, 11, 3), shortcut="D"), "eca"), 30_162_046, 30_224_382, 4.089, paper="timm"),
+
+    Variant("ResNetBlur50", _DEPTH50.replace(stem_pool="blur", downsample="blur"), 25_557_032, 25_610_152, 5.130, paper="timm"),
+    Variant("ResNetAA50", _DEPTH50.replace(stem_pool="average", downsample="average"), 25_557_032, 25_610_152, 5.130, paper="timm"),
+    Variant("BLResNet50", _big_little(_DEPTH50), 28_403_624, 28_468_904, 3.267, paper=_CHEN19),
+    Variant("BLResNet101", _big_little(_DEPTH101_BL), 43_560_616, 43_672_744, 4.304, paper=_CHEN19),
+    Variant("BLResNeXt50", _big_little(_x(_DEPTH50)), 27_877_032, 27_958_312, 3.427, paper="ours"),
+    Variant("BLResNeXt101", _big_little(_x(_DEPTH101_BL)), 43_160_744, 43_304_488, 4.472, paper="ours"),
+    Variant("AssembleResNet50", _assembled(_DEPTH50), 41_846_440, 41_923_752, 5.726, 17.22, None, _LEE20),
+    Variant("AssembleResNet152", _assembled(ResNetConfig(blocks=(5, 12, 30, 3)), 1, 2), 117_004_200, 117_253_800, 15.675, 15.81, None, _LEE20),
+    Variant("AssembleResNeXt50", _assembled(_x(_DEPTH50)), 37_013_736, 37_119_016, 3.742, paper="ours"),
+
     _small("ResNet20", _cifar(20), 269_722, 271_098, 0.041, 8.75),
     _small("ResNet32", _cifar(32), 464_154, 466_426, 0.069, 7.51),
     _small("ResNet44", _cifar(44), 658_586, 661_754, 0.097, 7.17),
@@ -140,7 +217,16 @@ _ROWS = (
 VARIANTS = {row.name: row for row in _ROWS}
 
 # Other spellings of a row, as the papers and timm write it.
-ALIASES = {"ResNeXt50_32x4d": "ResNeXt50", "ResNeXt101_32x4d": "ResNeXt101"}
+ALIASES = {
+    "ResNeXt50_32x4d": "ResNeXt50",
+    "ResNeXt101_32x4d": "ResNeXt101",
+    "ResNeXt50D_32x4d": "ResNeXt50D",
+    "SEResNeXt26D_32x4d": "SEResNeXt26D",
+    "SEResNeXt26T_32x4d": "SEResNeXt26T",
+    "SEResNeXt50_32x4d": "SEResNeXt50",
+    "SEResNeXt101_32x4d": "SEResNeXt101",
+    "SKResNeXt50_32x4d": "SKResNeXt50",
+}
 
 
 def get(name):

@@ -33,7 +33,7 @@ OPTIONS = [
     {"block": "basic", "cardinality": 1, "width_per_group": 64},
     {"block": "basic", "cardinality": 1, "width_per_group": 64, "preactivation": True},
     {"use_bias": True, "zero_gamma": True, "l2": 1e-4},
-    {"stem": "imagenet"},
+    {"stem": "7x7"},
 ]
 
 

@@ -1,0 +1,47 @@
+"""The sum of feature maps of two resolutions."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("keras_resnext")
+class UpsampleAdd(keras.layers.Layer):
+    """Add a feature map to one of twice its height and width: `upsample(x[0]) + x[1]`.
+
+    Every pixel of the first is repeated to 2x2; where the second has an odd size, the last
+    row or column of repetitions is left out.
+
+    Input shape:
+        List of two tensors, `(batch, (height + 1) // 2, (width + 1) // 2, channels)` and
+        `(batch, height, width, channels)`, or channels first in Keras's data format.
+
+    Output shape:
+        That of the second.
+
+    Reference:
+        [Chen et al., 2019](https://arxiv.org/abs/1807.03848)
+
+    Example:
+
+    >>> import numpy as np
+    >>> small, large = np.ones((1, 2, 2, 1), "float32"), np.zeros((1, 3, 4, 1), "float32")
+    >>> y = UpsampleAdd()([small, large])
+    >>> tuple(y.shape), float(keras.ops.min(y))
+    ((1, 3, 4, 1), 1.0)
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.data_format = keras.config.image_data_format()
+
+    def call(self, inputs):
+        small, large = inputs
+        last = self.data_format == "channels_last"
+        for axis in (1, 2) if last else (2, 3):
+            small = ops.repeat(small, 2, axis=axis)
+        height, width = ops.shape(large)[1:3] if last else ops.shape(large)[2:]
+        small = small[:, :height, :width] if last else small[:, :, :height, :width]
+        return small + large
+
+    def compute_output_shape(self, input_shape):
+        return input_shape[1]
