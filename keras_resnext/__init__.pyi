@@ -94,5 +94,7 @@ from .models.complexity import Complexity as Complexity
 from .models.complexity import complexity as complexity
 from .models.config import ResNetConfig as ResNetConfig
 from .models.config import width_for_cardinality as width_for_cardinality
+from .models.features import feature_extractor as feature_extractor
+from .models.forms import move_weights as move_weights
 from .models.variants import list_models as list_models
 from .version import __version__ as __version__

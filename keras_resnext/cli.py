@@ -20,6 +20,8 @@ from keras_resnext.version import __version__
 
 PROGRAM = "keras-resnext"
 INTERRUPTED = 130
+# A network of keras.applications, and the image size it gets unless one is given.
+BASELINE, BASELINE_SIZE = "keras:", 224
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,12 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     from keras_resnext.models.variants import DEFAULT_MODEL
 
     add = parser.add_argument
-    add("--model", default=DEFAULT_MODEL, metavar="NAME", help="default: %(default)s; see list")
+    add(
+        "--model",
+        default=DEFAULT_MODEL,
+        metavar="NAME",
+        help="default: %(default)s; see list; or keras:NAME of keras.applications",
+    )
     add(
         "--data",
         default="digits",
@@ -164,7 +171,10 @@ def _train(options: argparse.Namespace) -> int:
     from keras_resnext.training.run_folder import check_output
     from keras_resnext.training.settings import TrainSettings
 
-    variant = variants.get(options.model)
+    size = options.image_size or BASELINE_SIZE
+    if not options.model.lower().startswith(BASELINE):
+        variant = variants.get(options.model)
+        options.model, size = variant.name, options.image_size or variant.input_size
     overrides = dict(_override(text) for text in options.overrides)
     check_output(options.output, options.overwrite)
     fields = ("epochs", "batch_size", "precision", "learning_rate", "weight_decay")
@@ -173,14 +183,13 @@ def _train(options: argparse.Namespace) -> int:
 
     from keras_resnext.data.datasets import load_dataset
 
-    size = options.image_size or variant.input_size
     dataset = load_dataset(options.data, size, options.seed)
-    summary = _fit(variant, dataset, settings, overrides, options)
+    summary = _fit(dataset, settings, overrides, options)
     _print_summary(summary)
     return INTERRUPTED if summary["interrupted"] else 0
 
 
-def _fit(variant, dataset, settings, overrides: dict, options: argparse.Namespace) -> dict:
+def _fit(dataset, settings, overrides: dict, options: argparse.Namespace) -> dict:
     with _quiet_tensorflow():
         import keras
 
@@ -192,19 +201,26 @@ def _fit(variant, dataset, settings, overrides: dict, options: argparse.Namespac
         keras.distribution.list_devices()  # has its say on a missing GPU
     with precision(settings.precision):
         model = create_model(
-            variant.name,
+            options.model,
+            weights=None,
             input_shape=(dataset.image_size, dataset.image_size, 3),
             classes=dataset.classes,
             **overrides,
         )
     record = {
         "command": options.command,
-        "model": variant.name,
-        "configuration": asdict(variant.config) | overrides,
+        "model": options.model,
+        "configuration": _configuration(options.model) | overrides,
     }
     return train(
         model, dataset, settings, options.output, overwrite=options.overwrite, record=record
     )
+
+
+def _configuration(model: str) -> dict:
+    from keras_resnext.models import variants
+
+    return {} if model.lower().startswith(BASELINE) else asdict(variants.get(model).config)
 
 
 @contextmanager

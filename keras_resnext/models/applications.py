@@ -10,6 +10,7 @@ from keras import layers
 
 from keras_resnext.errors import one_of
 from keras_resnext.models import variants
+from keras_resnext.models.baselines import baseline, is_baseline
 from keras_resnext.models.builders import build_features
 from keras_resnext.models.config import NetworkConfig
 
@@ -30,7 +31,8 @@ def create_model(
 
     Args:
         model: str, a name that `list_models()` gives, or a configuration such as
-            `ResNetConfig`.
+            `ResNetConfig`; or `"keras:"` and the name of any network of keras.applications, such
+            as `"keras:DenseNet201"`, with that function's own defaults and arguments.
         include_top: bool, whether to end in global average pooling and a classifier.
         weights: None for random weights, or the path of a `.weights.h5` or `.keras` file that
             was saved from the same network. Published checkpoints are not offered yet.
@@ -60,6 +62,19 @@ def create_model(
     >>> model.output_shape
     (None, 3)
     """
+    if is_baseline(model):
+        return baseline(
+            model,
+            include_top=include_top,
+            weights=weights,
+            input_tensor=input_tensor,
+            input_shape=input_shape,
+            pooling=pooling,
+            classes=classes,
+            classifier_activation=classifier_activation,
+            name=name,
+            **overrides,
+        )
     config, variant = _configuration(model, overrides)
     one_of("pooling", pooling, (None, "avg", "max"))
     classes = _classes(variant.classes if classes is None else classes)

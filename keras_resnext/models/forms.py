@@ -1,0 +1,87 @@
+"""Trained weights from one of the three forms of the ResNeXt block to another."""
+
+import re
+
+import keras
+import numpy as np
+
+_PATH = re.compile(r"(?P<block>.+)_path(?P<number>\d+)_(?P<part>conv\d(_norm)?)")
+
+
+def move_weights(source, target):
+    """Give a network the weights of the same network in another form.
+
+    The paper's three forms of a block (figure 3), C branches summed (a), C branches
+    concatenated (b) and one grouped convolution (c), compute the same function of the same
+    numbers: a branch has the slice that a group has.
+
+    Args:
+        source: `keras.Model`, built with one `form`.
+        target: `keras.Model`, built from the same configuration but for `form`.
+
+    Returns:
+        `target`.
+
+    Raises:
+        ValueError: if a weight of the target has none to take, or one of another shape; nothing
+            is changed then.
+
+    Reference:
+        [Xie et al., 2017, figure 3](https://arxiv.org/abs/1611.05431)
+
+    Example:
+
+    >>> import keras_resnext
+    >>> grouped, branches = (
+    ...     keras_resnext.ResNeXt20(cardinality=2, blocks=(1, 1, 1), form=form) for form in "ca"
+    ... )
+    >>> move_weights(grouped, branches) is branches
+    True
+    """
+    merged = _merged(source)
+    found = []
+    for variable in target.weights:
+        name, axis, part, parts = _slice(variable.path, target)
+        values = merged.get(name)
+        if values is not None and parts > 1:
+            values = np.split(values, parts, axis)[part]
+        if values is None or values.shape != tuple(variable.shape):
+            raise ValueError(
+                f'No weight of {source.name} fits "{variable.path}" {tuple(variable.shape)}: '
+                "both networks need the same configuration but for `form`."
+            )
+        found.append((variable, values))
+    for variable, values in found:
+        variable.assign(values)
+    return target
+
+
+def _merged(model):
+    """The weights by their names in form (c); the branches of a block joined."""
+    parts = {}
+    for variable in model.weights:
+        name, axis, part, _ = _slice(variable.path, model)
+        parts.setdefault((name, axis), {})[part] = keras.ops.convert_to_numpy(variable)
+    return {name: _joined(found, axis) for (name, axis), found in parts.items()}
+
+
+def _joined(parts, axis):
+    if len(parts) == 1:
+        return parts[0]
+    return np.concatenate([parts[number] for number in sorted(parts)], axis)
+
+
+def _slice(path, model):
+    """A weight's name in form (c), the axis it is a part of, which part, and of how many."""
+    layer, weight = path.rsplit("/", 1)
+    if weight == "step":  # of DropBlock and stochastic depth: the same in every layer
+        return weight, 0, 0, 1
+    match = _PATH.fullmatch(layer)
+    if not match:
+        return path, 0, 0, 1
+    block, part = match["block"], match["part"]
+    # The last 1x1 of a branch reads its own channels; everything else writes them.
+    axis = 2 if part == "conv3" else -1
+    sisters = re.compile(rf"{block}_path\d+_{part}")
+    count = sum(1 for other in model.layers if sisters.fullmatch(other.name))
+    return f"{block}_{part}/{weight}", axis, int(match["number"]) - 1, count

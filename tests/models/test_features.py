@@ -1,0 +1,65 @@
+import keras
+import numpy as np
+import pytest
+
+from keras_resnext import create_model, feature_extractor
+from keras_resnext.models import variants
+
+SIZE = 96
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["ResNet18", "ResNeXt50", "ResNet50V2", "SKResNet18", "ResNetBlur50", "BLResNet50"],
+)
+@pytest.mark.parametrize("shape", [(SIZE, SIZE, 3), (None, None, 3)])
+def test_levels_are_powers_of_two_and_widths_the_stages(name, shape):
+    model = create_model(name, include_top=False, input_shape=shape)
+    features = feature_extractor(model)
+    maps = features.predict(np.zeros((1, SIZE, SIZE, 3), "float32"), verbose=0)
+    assert list(maps) == ["C2", "C3", "C4", "C5"]
+    config = variants.get(name).config
+    for level, values in maps.items():
+        assert values.shape[1:3] == (SIZE // 2 ** int(level[1]),) * 2
+    widths = [values.shape[-1] for values in maps.values()]
+    if config.preactivation:  # what the strided block reads: the sum before it
+        assert widths == list(config.outputs)
+    elif config.big_little:  # stage 1 halves, and stage 3 keeps what stage 2 left
+        assert widths == [config.stem_filters, config.outputs[0], *config.outputs[2:]]
+    else:
+        assert widths == list(config.outputs)
+
+
+def test_the_last_level_is_what_the_network_ends_in():
+    for name in ("ResNet18", "ResNet50V2"):
+        model = create_model(name, include_top=False, input_shape=(64, 64, 3))
+        x = np.random.RandomState(0).normal(size=(1, 64, 64, 3)).astype("float32")
+        maps = feature_extractor(model).predict(x, verbose=0)
+        np.testing.assert_allclose(maps["C5"], model.predict(x, verbose=0), atol=1e-6)
+        assert all(values.min() >= 0 for values in maps.values())  # after a ReLU
+
+
+def test_every_row_has_its_stages():
+    """By one network of each kind of stem, stage and block; the names are the same in all."""
+    kinds = {}
+    for row in variants.VARIANTS.values():
+        if row.input_size == 32:
+            kinds[row.config.block, row.config.shortcut] = row
+    for row in kinds.values():
+        model = create_model(row.name, blocks=(1, 1, 1))
+        assert list(feature_extractor(model).output) == ["C0", "C1", "C2"]
+
+
+def test_a_loaded_model_and_chosen_levels(tmp_path):
+    model = create_model("ResNet18", input_shape=(64, 64, 3))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert list(feature_extractor(loaded, ["C3", "C5"]).output) == ["C3", "C5"]
+    with pytest.raises(ValueError, match='No level "C6" in ResNet18. It has C1, C2, C3, C4, C5'):
+        feature_extractor(loaded, ["C6"])
+
+
+def test_another_model_is_refused():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)], name="mine")
+    with pytest.raises(ValueError, match='a model called "mine"'):
+        feature_extractor(model)
