@@ -2,6 +2,8 @@
 
     python benchmarks/models.py                                  # float32 and bfloat16 training
     python benchmarks/models.py --modes inference
+    python benchmarks/models.py --modes build --models all          # seconds to build each
+    python benchmarks/models.py --models ResNet50 AssembleResNet50 --peers ours
     python benchmarks/models.py --models ResNeXt101 ResNet101 --peers ours
 
 The dense 3x3 convolution rate of the machine is measured in the same turns: the network's
@@ -152,6 +154,42 @@ def dense_convolution(batch, dtype):
     return {"step": step}
 
 
+def building(name):
+    """The step that builds one network, after another has warmed Keras up."""
+    import keras
+
+    from keras_resnext import create_model
+
+    create_model("ResNet18")
+
+    def step():
+        keras.backend.clear_session()
+        create_model(name)
+
+    return {"step": step}
+
+
+def compare_builds(options):
+    from keras_resnext.models import variants
+
+    names = variants.list_models() if options.models == ["all"] else options.models
+    rows = []
+    for name in names:
+        # One at a time: together, their weights would fill the memory.
+        workers = take_turns(
+            {name: functools.partial(Worker, building, (name,), least=1, budget=0.0)},
+            options.rounds,
+        )
+        rows.append({"model": name, "mode": "build", "seconds": workers[name].seconds()})
+    rows.sort(key=lambda row: -row["seconds"])
+    print_table(
+        "Building, seconds",
+        ("model", "seconds"),
+        [(row["model"], row["seconds"]) for row in rows],
+    )
+    return rows
+
+
 def dense_macs(batch):
     return batch * 28 * 28 * 9 * 256 * 256
 
@@ -232,12 +270,14 @@ def main():
         modes=["training"],
         batch=16,
     )
+    modes = [mode for mode in options.modes if mode != "build"]
+    if modes != options.modes:
+        save(options, "models-build", compare_builds(options))
     rows = [
-        row
-        for mode in options.modes
-        for dtype in options.dtypes
-        for row in compare(options, dtype, mode)
+        row for mode in modes for dtype in options.dtypes for row in compare(options, dtype, mode)
     ]
+    if not rows:
+        return
     save(options, "models", rows)
     groups = {}
     for row in rows:

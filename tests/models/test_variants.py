@@ -11,8 +11,22 @@ from keras_resnext.models.complexity import complexity
 
 
 def _rows():
-    slow = {"ResNet1202": pytest.mark.slow}
-    return [pytest.param(name, marks=slow.get(name, ())) for name in variants.VARIANTS]
+    """Every row; the deepest, which take seconds to build, among the slow tests."""
+    deep = {name for name, row in variants.VARIANTS.items() if row.config.depth > 100}
+    return [
+        pytest.param(name, marks=pytest.mark.slow if name in deep else ())
+        for name in variants.VARIANTS
+    ]
+
+
+@pytest.fixture(autouse=True)
+def _kernels_of_zeros(monkeypatch):
+    """What is counted needs no random numbers, which take most of the time of a large network."""
+
+    def zeros(self, shape, dtype=None):
+        return keras.ops.zeros(shape, dtype)
+
+    monkeypatch.setattr(keras.initializers.VarianceScaling, "__call__", zeros)
 
 
 @pytest.mark.parametrize("name", _rows())
@@ -35,6 +49,78 @@ def test_every_row_builds_the_published_network(name):
 )
 def test_the_number_in_a_name_is_the_depth(name, depth):
     assert variants.get(name).config.depth == depth
+
+
+_D = {"stem": "deep", "shortcut": "D"}
+_BIG_LITTLE = {"big_little": (2, 4), "shortcut": "D3"}
+# Table 1 of the assembled paper as its authors' code builds it: trainable parameters, and
+# 10**9 multiply-adds at 224 and at 256 pixels.
+ASSEMBLED = {
+    "R50": ({}, 25_557_032, 4.09, 5.34),
+    "R50-D": (_D, 25_576_264, 4.33, 5.65),
+    "+ SE": (_D | {"attention": "se", "attention_bias": False}, 28_091_208, 4.33, 5.66),
+    "+ SK": (_D | {"attention": "sk_assembled"}, 38_791_048, 6.18, 8.07),
+    "R50 + Big-Little": (_BIG_LITTLE, 28_403_624, 3.27, 4.27),
+    "+ Big-Little + SK": (_BIG_LITTLE | {"attention": "sk_assembled"}, 41_846_440, 4.17, 5.44),
+    "AssembleResNet50": ({}, 41_846_440, 5.73, 7.48),
+    "AssembleResNet152": ({}, 117_004_200, 15.68, 20.47),
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow if "152" in n else ()) for n in ASSEMBLED],
+)
+def test_assembled_networks_have_the_papers_counts(name):
+    overrides, trainable, *gmacs = ASSEMBLED[name]
+    row = name if name in variants.VARIANTS else "ResNet50"
+    model = create_model(row, input_shape=(None, None, 3), **overrides)
+    for size, expected in zip((224, 256), gmacs, strict=True):
+        counted = complexity(model, (size, size, 3))
+        assert counted.trainable == trainable
+        # The paper's table has two decimals, and rounds 5.655 up.
+        assert counted.macs / 1e9 == pytest.approx(expected, abs=0.0051)
+    keras.backend.clear_session()
+
+
+# Heights and widths of the feature maps by the paper's figures, at 224 and at 256 pixels.
+RESOLUTIONS = {
+    "stem_conv": (112, 128),
+    "stem_merge": (56, 64),
+    "stage1_big_block2_add": (28, 32),
+    "stage1_little": (56, 64),
+    "stage1_merge_out": (28, 32),
+    "stage2_big_block3_add": (14, 16),
+    "stage2_little": (28, 32),
+    "stage2_merge_out": (14, 16),
+    "stage3_big_block5_add": (7, 8),
+    "stage3_little": (14, 16),
+    "stage3_merge_out": (14, 16),
+    "stage4_block3_out": (7, 8),
+}
+
+
+def test_assemble_50_has_the_papers_resolutions_and_branches():
+    model = create_model("AssembleResNet50", input_shape=(None, None, 3))
+    maps = keras.Model(model.inputs, [model.get_layer(name).output for name in RESOLUTIONS])
+    for place, size in enumerate((224, 256)):
+        shapes = maps.compute_output_shape((1, size, size, 3))
+        for (name, sizes), shape in zip(RESOLUTIONS.items(), shapes, strict=True):
+            assert shape[1:3] == (sizes[place],) * 2, name
+    assert [shape[-1] for shape in shapes if shape[-1] > 64][::3] == [256, 512, 1024, 2048]
+    names = {layer.name for layer in model.layers}
+    for stage, width in (("stage1", 32), ("stage2", 64), ("stage3", 128)):  # one little block each
+        assert model.get_layer(f"{stage}_little_block1_conv1").filters == width
+        assert f"{stage}_little_block2_conv1" not in names
+
+
+@pytest.mark.slow
+def test_assemble_152_has_the_papers_branches():
+    names = {layer.name for layer in create_model("AssembleResNet152").layers}
+    for stage, (big, little) in enumerate([(4, 1), (11, 5), (29, 14)], start=1):
+        for branch, count in (("big", big), ("little", little)):
+            assert f"stage{stage}_{branch}_block{count}_add" in names
+            assert f"stage{stage}_{branch}_block{count + 1}_add" not in names
 
 
 def test_options_that_change_no_count_still_change_the_network():
