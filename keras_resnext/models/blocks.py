@@ -175,7 +175,8 @@ def selective_kernel(x, config, place, part, width, strides, groups):
 def selective_kernel_split(x, config, place, part, width, strides, groups):
     """SK([3x3, BN, ReLU](x1), [3x3 dilated by 2, BN, ReLU](x2)), x1 and x2 the halves of x."""
     halves = ops.split(x, 2, axis=channel_axis())
-    return _selective(halves, config, place, part, width, strides, groups, (1 / 8, 16))
+    reduction = (1 / 8, 16) if config.block == "basic" else (1 / 16, 8)  # as timm has them
+    return _selective(halves, config, place, part, width, strides, groups, reduction)
 
 
 def _selective(inputs, config, place, part, width, strides, groups, reduction):

@@ -121,7 +121,7 @@ class ResNetConfig(NetworkConfig):
             on half of the input channels), `"sk_assembled"` (one 3x3 of twice the width, as in
             the assembled paper).
         attention_ratio: the reduction inside `"se"` and the selective kernels; None takes the
-            published: 1/16, for `"sk_split"` 1/8, for `"sk_assembled"` 1/2.
+            published: 1/16, for `"sk_split"` in basic blocks 1/8, for `"sk_assembled"` 1/2.
         attention_bias: whether squeeze-excite has biases.
         big_little: None, or (alpha, beta): each stage but the last as a deep branch at half the
             resolution, and one of 1/alpha of the width and 1/beta of the depth at the whole.

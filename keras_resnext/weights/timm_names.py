@@ -6,6 +6,8 @@ width, stem, shortcut and attention.
 
 import re
 
+import numpy as np
+
 _WEIGHTS = {
     "kernel": "weight",
     "gamma": "weight",
@@ -98,3 +100,23 @@ def from_torch(tensor, shape):
     if ours.shape != tuple(shape):
         raise ValueError(f"Expected the shape {tuple(shape)}. Received: {ours.shape}")
     return ours
+
+
+def to_torch(values, name):
+    """Return our weight with PyTorch's order of axes, for the tensor called `name`.
+
+    Args:
+        values: NumPy array.
+        name: str, timm's name; a dense layer of an attention is a 1x1 convolution there.
+
+    Example:
+
+    >>> import numpy as np
+    >>> to_torch(np.zeros((256, 16)), "layer1.0.se.fc1.weight").shape
+    (16, 256, 1, 1)
+    """
+    order = {4: (3, 2, 0, 1), 3: (2, 1, 0), 2: (1, 0), 1: (0,)}[values.ndim]
+    tensor = np.ascontiguousarray(values.transpose(order))
+    if values.ndim == 2 and (".se." in name or ".attn." in name):
+        tensor = tensor[:, :, None, None]
+    return tensor

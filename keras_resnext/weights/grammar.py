@@ -1,0 +1,144 @@
+"""Which network timm means by a name, by the grammar of its names.
+
+`seresnext101d_32x8d.ah_in1k` is: squeeze-excite, ResNeXt, 101 layers, the D tweaks, 32 groups of
+width 8, and a tag that says which training. Any combination is understood, whether or not timm
+or our own table has a row for it.
+"""
+
+import re
+
+from keras_resnext.errors import unknown
+from keras_resnext.models import variants
+from keras_resnext.models.config import ResNetConfig
+
+_NAME = re.compile(
+    r"""(?P<wide>wide_)?
+    (?P<attention>se|sk|eca)?
+    resne(?P<x>x?)t
+    (?P<pool>blur|aa)?
+    (?P<depth>\d+|light)
+    (?P<stem>[cdst]?)
+    (?:_(?P<cardinality>\d+)x(?P<width>\d+)d|_(?P<times>\d+))?""",
+    re.VERBOSE,
+)
+# Blocks in each stage; a number of layers is 3 a bottleneck, or 2 a basic block, and 2 more.
+_BLOCKS = {
+    "10": (1, 1, 1, 1),
+    "14": (1, 1, 1, 1),
+    "18": (2, 2, 2, 2),
+    "26": (2, 2, 2, 2),
+    "34": (3, 4, 6, 3),
+    "50": (3, 4, 6, 3),
+    "101": (3, 4, 23, 3),
+    "152": (3, 8, 36, 3),
+    "200": (3, 24, 36, 3),
+    "201": (3, 24, 36, 4),
+    "269": (3, 30, 48, 8),
+    "light": (1, 1, 11, 3),
+}
+_BASIC = ("10", "18", "34")
+_STEMS = {
+    "": {},
+    "c": {"stem": "deep"},
+    "d": {"stem": "deep", "shortcut": "D"},
+    "t": {"stem": "tiered", "shortcut": "D"},
+    "s": {"stem": "deep", "stem_filters": 128},
+}
+_POOLS = {
+    None: {},
+    "blur": {"stem_pool": "blur", "downsample": "blur"},
+    "aa": {"stem_pool": "average", "downsample": "average"},
+}
+_INCEPTIONS = {
+    "inception_v3": ("InceptionV3", {"norm_scale": True, "pool_padding": "counted"}),
+    "inception_v4": ("InceptionV4", {}),
+    "inception_resnet_v2": ("InceptionResNetV2", {"norm_scale": True}),
+}
+
+
+def split_tag(name):
+    """Split `"resnet50.a1_in1k"` into `("resnet50", "a1_in1k")`; the tag may be missing.
+
+    Example:
+
+    >>> split_tag("resnet18")
+    ('resnet18', None)
+    """
+    name, _, tag = str(name).removeprefix("timm/").partition(".")
+    return name, tag or None
+
+
+def timm_config(name, blocks=None):
+    """Return the configuration of timm's network `name`.
+
+    Args:
+        name: str, with or without a tag, which is not looked at.
+        blocks: tuple of int, the blocks of each stage where the name does not tell: for a
+            number of layers that is not published.
+
+    Returns:
+        A `ResNetConfig` or an `InceptionConfig`.
+
+    Raises:
+        ValueError: for a name of another family, with the nearest that is known.
+
+    Example:
+
+    >>> config = timm_config("seresnext101d_32x8d")
+    >>> config.attention, config.stem, config.cardinality, config.width_per_group
+    ('se', 'deep', 32, 8)
+    """
+    name, _ = split_tag(name)
+    if name in _INCEPTIONS:
+        row, overrides = _INCEPTIONS[name]
+        return variants.get(row).config.replace(**overrides)
+    match = _NAME.fullmatch(name.lower())
+    if not match or not _is_consistent(match):
+        raise ValueError(unknown("timm network", name, _examples()))
+    return ResNetConfig(**_fields(match, blocks))
+
+
+def _is_consistent(match):
+    """Groups belong to ResNeXt, a factor of the width to the wide ResNets."""
+    grouped, wide = match["cardinality"] is not None, match["times"] is not None
+    return grouped == bool(match["x"]) and wide == bool(match["wide"])
+
+
+def _fields(match, blocks):
+    depth = match["depth"]
+    basic = depth in _BASIC
+    if depth in _BLOCKS:
+        blocks = _BLOCKS[depth]
+    elif blocks is None:
+        raise ValueError(
+            f"How a network of {depth} layers has its blocks is not known: give `blocks`. "
+            f"Known: {', '.join(_BLOCKS)}"
+        )
+    elif sum(blocks) * 2 + 2 == int(depth):
+        basic = True
+    fields = {"blocks": blocks, "block": "basic" if basic else "bottleneck"}
+    if match["x"]:
+        fields["cardinality"] = int(match["cardinality"])
+        fields["width_per_group"] = int(match["width"])
+    if match["wide"]:
+        fields["width_per_group"] = 64 * int(match["times"])
+    fields |= _STEMS[match["stem"]] | _POOLS[match["pool"]]
+    if depth == "light":
+        fields["shortcut"] = "D"
+    kind = match["attention"]
+    if kind == "sk":
+        # In timm the grouped ones see the whole input, the others half of it in each branch.
+        fields["attention"] = "sk" if match["x"] else "sk_split"
+    elif kind:
+        fields["attention"] = kind
+    return fields
+
+
+def _examples():
+    """timm's names for the rows of our table, and for what they are made of."""
+    names = [*_INCEPTIONS, "ecaresnetlight", "resnetblur50", "resnetaa50", "wide_resnet50_2"]
+    return names + [
+        f"{prefix}resne{kind}"
+        for prefix in ("", "se", "sk", "eca")
+        for kind in ("t18", "t50", "t50d", "t101", "xt50_32x4d", "xt101_32x8d")
+    ]
