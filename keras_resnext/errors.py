@@ -24,3 +24,7 @@ def one_of(argument, value, valid):
     if not any(value is v or (isinstance(value, str) and value == v) for v in valid):
         choices = ", ".join(repr(v) for v in valid)
         raise ValueError(f"`{argument}` must be one of {choices}. Received: {argument}={value!r}")
+
+
+class DownloadError(ValueError):
+    """A file that could not be loaded from the network; it says what to do."""

@@ -103,14 +103,18 @@ def _clean(tensors, where):
     if not isinstance(tensors, dict) or not tensors:
         raise ValueError(f"{where} holds no tensors by name.")
     tensors = {str(name): value for name, value in tensors.items()}
-    for prefix in _PREFIXES:
-        if all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+    while prefix := _common_prefix(tensors):
+        tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
     return {
         name: _array(name, value, where)
         for name, value in tensors.items()
         if not name.endswith("num_batches_tracked")
     }
+
+
+def _common_prefix(names):
+    """The wrapper that every name begins with, if there is one."""
+    return next((p for p in _PREFIXES if all(name.startswith(p) for name in names)), None)
 
 
 def _array(name, value, where):

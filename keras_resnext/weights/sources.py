@@ -1,0 +1,225 @@
+"""Where published checkpoints are, and what images each of them wants. A table; no Keras here."""
+
+import dataclasses
+import difflib
+import os
+
+from keras_resnext.errors import unknown
+from keras_resnext.weights.grammar import split_tag, timm_config
+
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+_HALF = (0.5, 0.5, 0.5)
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageSpec:
+    """The images that a network wants.
+
+    Attributes:
+        size: height and width in pixels.
+        crop: the share of the resized image that the central crop keeps.
+        interpolation: `"bilinear"` or `"bicubic"`.
+        mean, std: of each channel, of values from 0 to 1.
+    """
+
+    size: int = 224
+    crop: float = 0.875
+    interpolation: str = "bilinear"
+    mean: tuple[float, float, float] = _IMAGENET_MEAN
+    std: tuple[float, float, float] = _IMAGENET_STD
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A published checkpoint.
+
+    Attributes:
+        network: timm's name of the network.
+        tag: which training, as in `"a1_in1k"`.
+        train: the images of the training; also the default.
+        test: the images that its published accuracy was measured on.
+        licence: SPDX name.
+    """
+
+    network: str
+    tag: str
+    train: ImageSpec
+    test: ImageSpec
+    licence: str
+
+    @property
+    def name(self):
+        """`network.tag`, what `from_timm` takes."""
+        return f"{self.network}.{self.tag}"
+
+    @property
+    def url(self):
+        """Where the safetensors file is; `HF_ENDPOINT` names another hub."""
+        hub = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+        return f"{hub}/timm/{self.name}/resolve/main/model.safetensors"
+
+    @property
+    def noncommercial(self):
+        """Whether the licence forbids commercial use."""
+        return "NC" in self.licence.split("-")
+
+
+# The tags of each network, short; a short tag is `<tag>_in1k` but for those in _LONG_TAGS.
+TAGS = {
+    "resnet18": "a1 a2 a3 gluon tv fb_ssl fb_swsl",
+    "resnet34": "a1 a2 a3 bt gluon tv ra4",
+    "resnet50": "a1 a1h a2 a3 am b1k b2k bt c1 c2 d gluon ra ram tv tv2 fb_ssl fb_swsl",
+    "resnet101": "a1 a1h a2 a3 gluon tv tv2",
+    "resnet152": "a1 a1h a2 a3 gluon tv tv2",
+    "resnet200d": "ra2",
+    "resnext50_32x4d": "a1 a1h a2 a3 ra gluon tv tv2 fb_ssl fb_swsl",
+    "resnext50d_32x4d": "bt",
+    "resnext101_32x4d": "gluon fb_ssl fb_swsl",
+    "resnext101_32x8d": "tv tv2 fb_ssl fb_swsl fb_wsl",
+    "resnext101_64x4d": "c1 gluon tv",
+    "seresnet50": "a1 a2 a3 ra2",
+    "seresnet152d": "ra2",
+    "seresnext26d_32x4d": "bt",
+    "seresnext26t_32x4d": "bt",
+    "seresnext50_32x4d": "racm gluon",
+    "seresnext101_32x4d": "gluon",
+    "seresnext101_32x8d": "ah",
+    "seresnext101_64x4d": "gluon",
+    "seresnext101d_32x8d": "ah",
+    "skresnet18": "ra",
+    "skresnet34": "ra",
+    "skresnext50_32x4d": "ra",
+    "ecaresnet26t": "ra2",
+    "ecaresnet50t": "a1 a2 a3 ra2",
+    "ecaresnet50d": "miil",
+    "ecaresnet101d": "miil",
+    "ecaresnetlight": "miil",
+    "ecaresnet269d": "ra2",
+    "resnetblur50": "bt",
+    "resnetaa50": "a1h",
+}
+_LONG_TAGS = {
+    "fb_ssl": "fb_ssl_yfcc100m_ft_in1k",
+    "fb_swsl": "fb_swsl_ig1b_ft_in1k",
+    "fb_wsl": "fb_wsl_ig1b_ft_in1k",
+    "ra4": "ra4_e3600_r224_in1k",
+}
+# The images of each short tag, in training and in testing.
+_BICUBIC = ImageSpec(interpolation="bicubic")
+_IMAGES = {
+    "tv": (ImageSpec(), ImageSpec()),
+    "fb": (ImageSpec(), ImageSpec()),
+    "gluon": (_BICUBIC, _BICUBIC),
+    "am": (_BICUBIC, _BICUBIC),
+    "tv2": (ImageSpec(176), ImageSpec(224, 0.965)),
+    "a": (
+        ImageSpec(224, 0.95, "bicubic"),
+        ImageSpec(288, 1.0, "bicubic"),
+    ),
+    "a3": (ImageSpec(160, 0.95, "bicubic"), ImageSpec(224, 0.95, "bicubic")),
+    "ra": (_BICUBIC, ImageSpec(288, 0.95, "bicubic")),
+    "ra4": (
+        ImageSpec(224, 0.9, "bicubic", _HALF, _HALF),
+        ImageSpec(288, 1.0, "bicubic", _HALF, _HALF),
+    ),
+}
+_KINDS = {tag: "a" for tag in ("a1", "a2", "a1h", "b1k", "b2k", "c1", "c2", "d", "ah")}
+_KINDS |= {tag: "ra" for tag in ("ra", "ra2", "ram", "bt", "racm", "miil")}
+_KINDS |= {tag: "fb" for tag in ("fb_ssl", "fb_swsl", "fb_wsl")}
+# Where a network's own images are not those of its tag.
+_EXCEPTIONS = {
+    ("resnet50", "a1h"): (ImageSpec(176, 0.9, "bicubic"), ImageSpec(224, 1.0, "bicubic")),
+    ("seresnet152d", "ra2"): (ImageSpec(256, 0.95, "bicubic"), ImageSpec(320, 1.0, "bicubic")),
+    ("resnet200d", "ra2"): (ImageSpec(256, 0.95, "bicubic"), ImageSpec(320, 1.0, "bicubic")),
+    ("ecaresnet26t", "ra2"): (ImageSpec(256, 0.875, "bicubic"), ImageSpec(320, 0.95, "bicubic")),
+    ("ecaresnet50t", "ra2"): (ImageSpec(256, 0.875, "bicubic"), ImageSpec(320, 0.95, "bicubic")),
+    **{(f"skresne{kind}", "ra"): (_BICUBIC, _BICUBIC) for kind in ("t18", "t34", "xt50_32x4d")},
+}
+# Which training `weights="imagenet"` means: the first of these that a network has.
+DEFAULT_TAGS = ("a1", "racm", "ra2", "ah", "a1h", "ra", "miil", "bt", "c1", "tv2", "gluon", "tv")
+
+
+def _licence(tag):
+    if tag.startswith("fb_"):
+        return "CC-BY-NC-4.0"
+    return "BSD-3-Clause" if tag.startswith("tv") else "Apache-2.0"
+
+
+def _rows():
+    for network, tags in TAGS.items():
+        for tag in tags.split():
+            images = _EXCEPTIONS.get((network, tag)) or _IMAGES[_KINDS.get(tag, tag)]
+            yield Source(network, _LONG_TAGS.get(tag, f"{tag}_in1k"), *images, _licence(tag))
+
+
+SOURCES = {row.name: row for row in _rows()}
+
+
+def timm_network(row):
+    """Return timm's name for a row of our table; None where timm has no such network.
+
+    Example:
+
+    >>> from keras_resnext.models import variants
+    >>> timm_network(variants.get("SEResNeXt50"))
+    'seresnext50_32x4d'
+    """
+    name = row.name.lower()
+    name += "_32x4d" if "resnext" in name and "_" not in name else ""
+    try:
+        return name if timm_config(name) == row.config else None
+    except ValueError:
+        return None
+
+
+def find_source(network, tag=None):
+    """Return the checkpoint of a network.
+
+    Args:
+        network: str, timm's name.
+        tag: str, such as `"a1_in1k"`; None or `"imagenet"` for the default of the network.
+
+    Raises:
+        ValueError: if the network or the tag has none, with the nearest that has.
+
+    Example:
+
+    >>> find_source("resnet50").name
+    'resnet50.a1_in1k'
+    """
+    tags = [row.tag for row in SOURCES.values() if row.network == network]
+    if not tags:
+        near = difflib.get_close_matches(network, TAGS, n=1, cutoff=0)[0]
+        raise ValueError(f'No checkpoint of "{network}" is published. The nearest is of "{near}".')
+    if tag in (None, "imagenet"):
+        order = [f"{short}_in1k" for short in DEFAULT_TAGS]
+        tag = min(tags, key=lambda t: order.index(t) if t in order else len(order))
+    if tag not in tags:
+        raise ValueError(unknown(f"checkpoint of {network}", tag, tags))
+    return SOURCES[f"{network}.{tag}"]
+
+
+def source_of(row, weights):
+    """Return the checkpoint that `weights` means for a row of our table.
+
+    Args:
+        row: `Variant`.
+        weights: str, `"imagenet"`, or a tag such as `"a1_in1k"`.
+
+    Raises:
+        ValueError: if there is none, with the nearest that there is.
+    """
+    network = timm_network(row)
+    if network is None:
+        near = difflib.get_close_matches(row.name.lower(), TAGS, n=1, cutoff=0)[0]
+        raise ValueError(
+            f'No checkpoint of {row.name} is published. The nearest is of "{near}"; or give the '
+            f'path of a file. Received: weights="{weights}"'
+        )
+    return find_source(network, weights)
+
+
+def source_by_name(name):
+    """Return the checkpoint called `"network.tag"`, or the default one of `"network"`."""
+    return find_source(*split_tag(name))

@@ -1,0 +1,95 @@
+import re
+
+import pytest
+
+from keras_resnext.models import variants
+from keras_resnext.weights import sources
+from keras_resnext.weights.grammar import timm_config
+from keras_resnext.weights.sources import ImageSpec, find_source, source_of
+
+IMAGENET = (0.485, 0.456, 0.406)
+
+
+@pytest.mark.parametrize("name", sources.SOURCES)
+def test_every_row_is_a_network_we_build_and_complete(name):
+    row = sources.SOURCES[name]
+    timm_config(row.network)
+    assert re.fullmatch(
+        r"https://huggingface\.co/timm/[\w.]+/resolve/main/model\.safetensors", row.url
+    )
+    for images in (row.train, row.test):
+        assert 160 <= images.size <= 320 and 0.8 < images.crop <= 1
+        assert images.interpolation in ("bilinear", "bicubic")
+    assert row.test.size >= row.train.size
+    assert row.noncommercial == row.tag.startswith("fb_")
+    assert len(row.tag.split("_")) >= 2
+
+
+@pytest.mark.parametrize(
+    "name, train, test",
+    [
+        ("resnet50.a1_in1k", ImageSpec(224, 0.95, "bicubic"), ImageSpec(288, 1.0, "bicubic")),
+        ("resnet50.a1h_in1k", ImageSpec(176, 0.9, "bicubic"), ImageSpec(224, 1.0, "bicubic")),
+        ("resnet50.a3_in1k", ImageSpec(160, 0.95, "bicubic"), ImageSpec(224, 0.95, "bicubic")),
+        ("resnet50.tv2_in1k", ImageSpec(176), ImageSpec(224, 0.965)),
+        (
+            "seresnext50_32x4d.racm_in1k",
+            ImageSpec(interpolation="bicubic"),
+            ImageSpec(288, 0.95, "bicubic"),
+        ),
+        (
+            "ecaresnet50t.ra2_in1k",
+            ImageSpec(256, 0.875, "bicubic"),
+            ImageSpec(320, 0.95, "bicubic"),
+        ),
+        ("resnet18.fb_ssl_yfcc100m_ft_in1k", ImageSpec(), ImageSpec()),
+        (
+            "skresnet18.ra_in1k",
+            ImageSpec(interpolation="bicubic"),
+            ImageSpec(interpolation="bicubic"),
+        ),
+    ],
+)
+def test_images_are_those_of_timms_configuration(name, train, test):
+    row = sources.SOURCES[name]
+    assert (row.train, row.test) == (train, test)
+    assert row.train.mean == IMAGENET
+
+
+def test_one_training_has_another_mean():
+    assert find_source("resnet34", "ra4_e3600_r224_in1k").train.mean == (0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    "model, name",
+    [
+        ("ResNet50", "resnet50.a1_in1k"),
+        ("SEResNeXt50", "seresnext50_32x4d.racm_in1k"),
+        ("ResNeXt101_32x8d", "resnext101_32x8d.tv2_in1k"),
+        ("ResNeXt101", "resnext101_32x4d.gluon_in1k"),
+        ("ECAResNetLight", "ecaresnetlight.miil_in1k"),
+    ],
+)
+def test_imagenet_is_a_documented_default(model, name):
+    assert source_of(variants.get(model), "imagenet").name == name
+
+
+def test_every_checkpoint_of_timm_that_we_name_belongs_to_a_row():
+    found = {sources.timm_network(row) for row in variants.VARIANTS.values()}
+    assert set(sources.TAGS) <= found
+
+
+def test_what_is_not_published_is_said_with_the_nearest():
+    with pytest.raises(
+        ValueError, match='"resnext50_2x40d" is published. The nearest is of "resnext50'
+    ):
+        source_of(variants.get("ResNeXt50_2x40d"), "imagenet")
+    with pytest.raises(ValueError, match='"resnet26" is published'):
+        find_source("resnet26")
+    with pytest.raises(ValueError, match='checkpoint of resnet50 "a1_in1".*"a1_in1k"'):
+        find_source("resnet50", "a1_in1")
+
+
+def test_another_hub(monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1/")
+    assert find_source("resnet18").url.startswith("http://127.0.0.1:1/timm/resnet18.a1_in1k/")
