@@ -193,7 +193,7 @@ def _fit(dataset, settings, overrides: dict, options: argparse.Namespace) -> dic
     with _quiet_tensorflow():
         import keras
 
-        from keras_resnext.models.applications import create_model
+        from keras_resnext.applications import create_model
         from keras_resnext.training.fit import train
         from keras_resnext.training.precision import precision
 

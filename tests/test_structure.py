@@ -17,10 +17,11 @@ ALLOWED = {
     "layers": set(),
     "models": {"layers"},
     "weights": {"models"},
+    "applications": {"layers", "models", "weights"},
     "data": set(),
     "plots": set(),
     "training": {"data", "layers", "models", "plots"},
-    "cli": {"data", "layers", "models", "plots", "training"},
+    "cli": {"applications", "data", "layers", "models", "plots", "training", "weights"},
 }
 # Nothing here may need TensorFlow to be installed: JAX and PyTorch build every model.
 WITHOUT_TENSORFLOW = ("models", "layers/grouped_conv.py", "layers/batch_norm.py", "errors.py")

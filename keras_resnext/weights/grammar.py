@@ -98,6 +98,14 @@ def timm_config(name, blocks=None):
     return ResNetConfig(**_fields(match, blocks))
 
 
+def timm_form(config):
+    """Return the configuration with the details that timm's network of that kind has."""
+    for row, overrides in _INCEPTIONS.values():
+        if config == variants.get(row).config:
+            return config.replace(**overrides)
+    return config
+
+
 def _is_consistent(match):
     """Groups belong to ResNeXt, a factor of the width to the wide ResNets."""
     grouped, wide = match["cardinality"] is not None, match["times"] is not None

@@ -1,9 +1,11 @@
 """Foreign tensors into our networks and back."""
 
 import pathlib
+import re
 
 import keras
 
+from keras_resnext.weights.keras_names import keras_layer
 from keras_resnext.weights.timm_names import from_torch, timm_name, to_torch
 
 _SHOWN = 12
@@ -54,6 +56,45 @@ def load_tensors(model, config, tensors, strict=True, where="the given tensors")
     return model
 
 
+def load_layers(model, config, layers, where="the given layers"):
+    """Give a network the weights of keras.applications' network of the same kind.
+
+    Args:
+        model: `keras.Model`, built from `config`.
+        config: its configuration, in the form of `keras_names.keras_form`.
+        layers: dict from the name of a layer to the list of its arrays, see `read_layers`.
+        where: str, what the file is called in an error.
+
+    Returns:
+        `model`.
+
+    Raises:
+        ValueError: with a table of what is missing, unexpected or of another shape. Nothing has
+            been changed then.
+    """
+    found, problems, used = [], [], set()
+    for layer in (layer for layer in model.layers if layer.weights):
+        name = keras_layer(layer.name)
+        shapes = [tuple(weight.shape) for weight in layer.weights]
+        if name not in layers:
+            problems.append((name, "missing", f"for {layer.name}"))
+            continue
+        used.add(name)
+        given = [array.shape for array in layers[name]]
+        if given != shapes:
+            problems.append((name, "misshapen", f"has {given}, {layer.name} has {shapes}"))
+        found.append((layer, layers[name]))
+    has_top = any(layer.name == "predictions" for layer in model.layers)
+    for name in layers:
+        if name not in used and (has_top or name != "predictions"):
+            problems.append((name, "unexpected", ""))
+    if problems:
+        raise ValueError(_table(model, where, problems))
+    for layer, arrays in found:
+        layer.set_weights(arrays)
+    return model
+
+
 def _table(model, where, problems):
     """What does not fit, a line each, the commonest kinds first."""
     kinds = [kind for _, kind, _ in problems]
@@ -89,6 +130,19 @@ def classes_of(tensors):
         if name in tensors:
             return int(tensors[name].shape[0])
     return None
+
+
+def blocks_of(tensors):
+    """The number of blocks in each stage, by the names of the tensors; None of another family.
+
+    Example:
+
+    >>> blocks_of({"layer1.0.conv1.weight": 0, "layer1.1.conv1.weight": 0})
+    (2,)
+    """
+    found = [name.split(".")[:2] for name in tensors if re.match(r"layer\d+\.\d+\.", name)]
+    stages = {stage: 1 + max(int(b) for s, b in found if s == stage) for stage, _ in found}
+    return tuple(stages[stage] for stage in sorted(stages)) or None
 
 
 def to_timm(model, config):

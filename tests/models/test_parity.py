@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from synthetic import set_synthetic_weights, synthetic_images
 
+from keras_resnext.applications import create_model
 from keras_resnext.models import variants
-from keras_resnext.models.applications import create_model
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 NETWORKS = {

@@ -5,8 +5,8 @@ import keras
 import pytest
 
 import keras_resnext
+from keras_resnext.applications import create_model
 from keras_resnext.models import variants
-from keras_resnext.models.applications import create_model
 from keras_resnext.models.complexity import complexity
 
 

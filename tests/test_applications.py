@@ -12,7 +12,7 @@ from keras_resnext import ResNetConfig, create_model
 from keras_resnext.layers import BatchNormalization, GroupedConv2D
 from keras_resnext.models import variants
 
-GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
+GOLDEN = pathlib.Path(__file__).parent / "golden"
 TINY = ResNetConfig(
     blocks=(2, 1),
     filters=(16, 32),
@@ -242,7 +242,7 @@ def test_bad_arguments_are_refused_before_any_work(arguments, says, monkeypatch)
     def no_work(*args):
         raise AssertionError("built before the arguments were checked")
 
-    monkeypatch.setattr("keras_resnext.models.applications.build_features", no_work)
+    monkeypatch.setattr("keras_resnext.applications.build_features", no_work)
     with pytest.raises(ValueError, match=says):
         create_model(**{"model": "ResNeXt20", **arguments})
 

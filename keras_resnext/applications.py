@@ -2,7 +2,6 @@
 
 import contextlib
 import inspect
-import pathlib
 import sys
 
 import keras
@@ -13,6 +12,9 @@ from keras_resnext.models import variants
 from keras_resnext.models.baselines import baseline, is_baseline
 from keras_resnext.models.builders import build_features
 from keras_resnext.models.config import NetworkConfig
+from keras_resnext.weights.files import find_weights, given_tensors, published
+from keras_resnext.weights.grammar import split_tag, timm_config
+from keras_resnext.weights.sources import source_by_name
 
 
 def create_model(
@@ -34,8 +36,10 @@ def create_model(
             `ResNetConfig`; or `"keras:"` and the name of any network of keras.applications, such
             as `"keras:DenseNet201"`, with that function's own defaults and arguments.
         include_top: bool, whether to end in global average pooling and a classifier.
-        weights: None for random weights, or the path of a `.weights.h5` or `.keras` file that
-            was saved from the same network. Published checkpoints are not offered yet.
+        weights: None for random weights; `"imagenet"` for a published checkpoint, or its tag
+            at timm (`"a1_in1k"`); or the path of a file: a `.weights.h5` or `.keras` of the same
+            network, a safetensors or PyTorch file by timm's or torchvision's names, or an
+            `.h5` of keras.applications (the network then takes the form it has there).
         input_tensor: Keras tensor to use as the image input.
         input_shape: tuple `(height, width, channels)`, or channels first where Keras is set
             so. Height and width may be None; where they are given, the last feature map must
@@ -78,8 +82,9 @@ def create_model(
     config, variant = _configuration(model, overrides)
     one_of("pooling", pooling, (None, "avg", "max"))
     classes = _classes(variant.classes if classes is None else classes)
-    weights = _weights_file(weights)
     shape = _input_shape(input_shape, input_tensor, variant.input_size, config)
+    found = find_weights(weights, variant)
+    config = found.adapt(config) if found else config
 
     image = _image(input_tensor, shape)
     x = build_features(image, config)
@@ -93,8 +98,66 @@ def create_model(
         x = pool(name=f"{pooling}_pool")(x)
     with _room_for_recursion(config.depth):
         network = keras.Model(_source(image), x, name=name or variant.name)
-    if weights:
-        _load(network, weights)
+    if found:
+        found.load(network, config)
+    return network
+
+
+def from_timm(
+    name,
+    weights=None,
+    include_top=True,
+    input_tensor=None,
+    input_shape=None,
+    pooling=None,
+    classes=None,
+    classifier_activation="softmax",
+    strict=True,
+    **overrides,
+):
+    """Build timm's network with its weights.
+
+    Args:
+        name: str, timm's name with or without a tag, such as `"seresnext50_32x4d.racm_in1k"`.
+        weights: None for the published checkpoint, which is downloaded once; the path of a
+            safetensors or PyTorch file; or a dict of tensors by timm's names.
+        include_top, input_tensor, input_shape, pooling, classifier_activation: see
+            `create_model`.
+        classes: int; defaults to what the weights have.
+        strict: bool, whether every weight must be found and every tensor used. With False what
+            does not fit keeps its random values: a classifier of other classes, say.
+        **overrides: fields of the configuration to change.
+
+    Returns:
+        A functional `keras.Model`.
+
+    Raises:
+        ValueError: for a name that timm's grammar does not have, a network or tag without a
+            checkpoint (the nearest is named), a damaged file, or tensors that do not fit, in a
+            table.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_resnext.weights.load import to_timm
+    >>> config = ResNetConfig(blocks=(1, 1, 1, 1), block="basic", stem="tiered", shortcut="D")
+    >>> tensors = to_timm(create_model(config, classes=5), config)
+    >>> from_timm("resnet10t", tensors).output_shape
+    (None, 5)
+    """
+    found = published(source_by_name(name)) if weights is None else given_tensors(weights)
+    config = timm_config(name, found.blocks).replace(**overrides)
+    network = create_model(
+        config,
+        include_top=include_top,
+        input_tensor=input_tensor,
+        input_shape=input_shape,
+        pooling=pooling,
+        classes=classes or found.classes,
+        classifier_activation=classifier_activation,
+        name=split_tag(name)[0],
+    )
+    found.load(network, config, strict)
     return network
 
 
@@ -117,19 +180,6 @@ def _classes(classes):
     if not isinstance(classes, int) or isinstance(classes, bool) or classes < 1:
         raise ValueError(f"`classes` needs a positive integer. Received: classes={classes!r}")
     return classes
-
-
-def _weights_file(weights):
-    if weights is None:
-        return None
-    path = pathlib.Path(weights).expanduser()
-    if path.is_file():
-        return path
-    raise ValueError(
-        "`weights` needs None or the path of a .weights.h5 or .keras file; no published "
-        f'checkpoint is offered yet, "imagenet" included. Received: weights="{weights}", '
-        "which is no file."
-    )
 
 
 def _input_shape(shape, tensor, default_size, config):
@@ -186,17 +236,6 @@ def _room_for_recursion(depth):
         yield
     finally:
         sys.setrecursionlimit(limit)
-
-
-def _load(network, path):
-    try:
-        network.load_weights(path)
-    except Exception as error:
-        raise ValueError(
-            f'The weights in "{path}" do not fit this {network.name}: check the model, '
-            "`classes`, `include_top` and the overrides against those it was saved with. "
-            f"Keras says: {error}"
-        ) from error
 
 
 def application(name):
