@@ -1,6 +1,15 @@
 from . import layers as layers
 from .layers import BatchNormalization as BatchNormalization
 from .layers import GroupedConv2D as GroupedConv2D
+from .models.applications import InceptionResNetV1 as InceptionResNetV1
+from .models.applications import InceptionResNetV2 as InceptionResNetV2
+from .models.applications import InceptionResNetV2Paper as InceptionResNetV2Paper
+from .models.applications import InceptionV1 as InceptionV1
+from .models.applications import InceptionV1BN as InceptionV1BN
+from .models.applications import InceptionV1Naive as InceptionV1Naive
+from .models.applications import InceptionV2 as InceptionV2
+from .models.applications import InceptionV3 as InceptionV3
+from .models.applications import InceptionV4 as InceptionV4
 from .models.applications import Plain18 as Plain18
 from .models.applications import Plain20 as Plain20
 from .models.applications import Plain34 as Plain34
@@ -47,5 +56,6 @@ from .models.complexity import Complexity as Complexity
 from .models.complexity import complexity as complexity
 from .models.config import ResNetConfig as ResNetConfig
 from .models.config import width_for_cardinality as width_for_cardinality
+from .models.inception_config import InceptionConfig as InceptionConfig
 from .models.variants import list_models as list_models
 from .version import __version__ as __version__

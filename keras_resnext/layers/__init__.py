@@ -2,5 +2,6 @@
 
 from keras_resnext.layers.batch_norm import BatchNormalization
 from keras_resnext.layers.grouped_conv import GroupedConv2D
+from keras_resnext.layers.scaled_add import ScaledAdd
 
-__all__ = ["BatchNormalization", "GroupedConv2D"]
+__all__ = ["BatchNormalization", "GroupedConv2D", "ScaledAdd"]

@@ -1,6 +1,7 @@
 """Models by name, with the contract of keras.applications."""
 
 import contextlib
+import functools
 import inspect
 import pathlib
 import sys
@@ -10,7 +11,7 @@ from keras import layers
 
 from keras_resnext.errors import one_of
 from keras_resnext.models import variants
-from keras_resnext.models.builders import build_features
+from keras_resnext.models.builders import build_features, finish
 from keras_resnext.models.config import NetworkConfig
 
 
@@ -30,7 +31,7 @@ def create_model(
 
     Args:
         model: str, a name that `list_models()` gives, or a configuration such as
-            `ResNetConfig`.
+            `ResNetConfig` or `InceptionConfig`.
         include_top: bool, whether to end in global average pooling and a classifier.
         weights: None for random weights, or the path of a `.weights.h5` or `.keras` file that
             was saved from the same network. Published checkpoints are not offered yet.
@@ -68,16 +69,19 @@ def create_model(
 
     image = _image(input_tensor, shape)
     x = build_features(image, config)
+    classifier = functools.partial(_classifier, config, classes, classifier_activation)
     if include_top:
         x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
         if config.dropout:
             x = layers.Dropout(config.dropout, name="dropout")(x)
-        x = _classifier(config, classes, classifier_activation)(x)
+        x = classifier(name="predictions")(x)
     elif pooling:
         pool = {"avg": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D}[pooling]
         x = pool(name=f"{pooling}_pool")(x)
     with _room_for_recursion(config.depth):
         network = keras.Model(_source(image), x, name=name or variant.name)
+        if include_top:
+            network = finish(network, config, classifier)
     if weights:
         _load(network, weights)
     return network
@@ -152,13 +156,13 @@ def _source(image):
     return sources[0] if len(sources) == 1 else sources
 
 
-def _classifier(config, classes, activation):
+def _classifier(config, classes, activation, name):
     return layers.Dense(
         classes,
         activation=activation,
         kernel_regularizer=keras.regularizers.L2(config.l2) if config.l2 else None,
         dtype="float32",
-        name="predictions",
+        name=name,
     )
 
 

@@ -32,12 +32,13 @@ def convolution(x, config, filters, kernel_size, name, strides=1, groups=1, padd
     )(x)
 
 
-def norm(x, config, name, last=False):
-    """BN; `last` says that it closes a residual branch."""
+def norm(x, config, name, last=False, scale=True):
+    """BN; `last` says that it closes a residual branch, `scale` whether it has a gamma."""
     return BatchNormalization(
         axis=channel_axis(),
         momentum=config.norm_momentum,
         epsilon=config.norm_epsilon,
+        scale=scale,
         gamma_initializer="zeros" if last and config.zero_gamma else "ones",
         name=name,
     )(x)
