@@ -52,7 +52,7 @@ def synthetic_images(count, size):
     return random.normal(0.0, 1.0, (count, size, size, 3)).astype("float32")
 
 
-def set_synthetic_weights(model):
+def set_synthetic_weights(model, timm_name=timm_name):
     """Give every weight the value of its timm tensor, with its axes in our order."""
     for variable in model.weights:
         shape = tuple(variable.shape)
