@@ -14,3 +14,4 @@ __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 def _register_layers(_):
     """Let `keras.saving.load_model` know the layers, in whatever order the two are imported."""
     from keras_resnext import layers  # noqa: F401
+    from keras_resnext.models import auxiliary  # noqa: F401

@@ -12,6 +12,15 @@ from .applications import ECAResNet50T as ECAResNet50T
 from .applications import ECAResNet101D as ECAResNet101D
 from .applications import ECAResNet269D as ECAResNet269D
 from .applications import ECAResNetLight as ECAResNetLight
+from .applications import InceptionResNetV1 as InceptionResNetV1
+from .applications import InceptionResNetV2 as InceptionResNetV2
+from .applications import InceptionResNetV2Paper as InceptionResNetV2Paper
+from .applications import InceptionV1 as InceptionV1
+from .applications import InceptionV1BN as InceptionV1BN
+from .applications import InceptionV1Naive as InceptionV1Naive
+from .applications import InceptionV2 as InceptionV2
+from .applications import InceptionV3 as InceptionV3
+from .applications import InceptionV4 as InceptionV4
 from .applications import Plain18 as Plain18
 from .applications import Plain20 as Plain20
 from .applications import Plain34 as Plain34
@@ -87,6 +96,7 @@ from .layers import DropBlock2D as DropBlock2D
 from .layers import DropPath as DropPath
 from .layers import EfficientChannelAttention as EfficientChannelAttention
 from .layers import GroupedConv2D as GroupedConv2D
+from .layers import ScaledAdd as ScaledAdd
 from .layers import SelectiveKernel as SelectiveKernel
 from .layers import SqueezeExcite as SqueezeExcite
 from .layers import UpsampleAdd as UpsampleAdd
@@ -97,5 +107,6 @@ from .models.config import ResNetConfig as ResNetConfig
 from .models.config import width_for_cardinality as width_for_cardinality
 from .models.features import feature_extractor as feature_extractor
 from .models.forms import move_weights as move_weights
+from .models.inception_config import InceptionConfig as InceptionConfig
 from .models.variants import list_models as list_models
 from .version import __version__ as __version__

@@ -1,6 +1,7 @@
 """Models by name, with the contract of keras.applications."""
 
 import contextlib
+import functools
 import inspect
 import sys
 
@@ -10,7 +11,7 @@ from keras import layers
 from keras_resnext.errors import one_of
 from keras_resnext.models import variants
 from keras_resnext.models.baselines import baseline, is_baseline
-from keras_resnext.models.builders import build_features
+from keras_resnext.models.builders import build_features, finish
 from keras_resnext.models.config import NetworkConfig
 from keras_resnext.weights.files import find_weights, given_tensors, published
 from keras_resnext.weights.grammar import split_tag, timm_config
@@ -32,9 +33,9 @@ def create_model(
     """Build a network from its name or its configuration.
 
     Args:
-        model: str, a name that `list_models()` gives, or a configuration such as
-            `ResNetConfig`; or `"keras:"` and the name of any network of keras.applications, such
-            as `"keras:DenseNet201"`, with that function's own defaults and arguments.
+        model: str, a name that `list_models()` gives; a configuration, `ResNetConfig` or
+            `InceptionConfig`; or `"keras:"` and the name of any network of keras.applications,
+            such as `"keras:DenseNet201"`, with that function's own defaults and arguments.
         include_top: bool, whether to end in global average pooling and a classifier.
         weights: None for random weights; `"imagenet"` for a published checkpoint, or its tag
             at timm (`"a1_in1k"`); or the path of a file: a `.weights.h5` or `.keras` of the same
@@ -88,16 +89,19 @@ def create_model(
 
     image = _image(input_tensor, shape)
     x = build_features(image, config)
+    classifier = functools.partial(_classifier, config, classes, classifier_activation)
     if include_top:
         x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
         if config.dropout:
             x = layers.Dropout(config.dropout, name="dropout")(x)
-        x = _classifier(config, classes, classifier_activation)(x)
+        x = classifier(name="predictions")(x)
     elif pooling:
         pool = {"avg": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D}[pooling]
         x = pool(name=f"{pooling}_pool")(x)
     with _room_for_recursion(config.depth):
         network = keras.Model(_source(image), x, name=name or variant.name)
+        if include_top:
+            network = finish(network, config, classifier)
     if found:
         found.load(network, config)
     return network
@@ -138,9 +142,9 @@ def from_timm(
 
     Example:
 
-    >>> import numpy as np
+    >>> from keras_resnext.weights.grammar import timm_config
     >>> from keras_resnext.weights.load import to_timm
-    >>> config = ResNetConfig(blocks=(1, 1, 1, 1), block="basic", stem="tiered", shortcut="D")
+    >>> config = timm_config("resnet10t")
     >>> tensors = to_timm(create_model(config, classes=5), config)
     >>> from_timm("resnet10t", tensors).output_shape
     (None, 5)
@@ -217,13 +221,13 @@ def _source(image):
     return sources[0] if len(sources) == 1 else sources
 
 
-def _classifier(config, classes, activation):
+def _classifier(config, classes, activation, name):
     return layers.Dense(
         classes,
         activation=activation,
         kernel_regularizer=keras.regularizers.L2(config.l2) if config.l2 else None,
         dtype="float32",
-        name="predictions",
+        name=name,
     )
 
 

@@ -1,9 +1,16 @@
 """Which function builds the network that a configuration describes."""
 
 from keras_resnext.models.config import ResNetConfig
+from keras_resnext.models.inception import inception_features, with_auxiliary_classifiers
+from keras_resnext.models.inception_config import InceptionConfig
 from keras_resnext.models.resnet import resnet_features
 
-BUILDERS = {ResNetConfig: resnet_features}
+BUILDERS = {
+    ResNetConfig: resnet_features,
+    InceptionConfig: inception_features,
+}
+# What completes the network of a family once it has its classifier
+FINISHERS = {InceptionConfig: with_auxiliary_classifiers}
 
 
 def build_features(image, config):
@@ -17,3 +24,18 @@ def build_features(image, config):
         Symbolic tensor, the last 4D feature map.
     """
     return BUILDERS[type(config)](image, config)
+
+
+def finish(network, config, classifier):
+    """Add to a network with its classifier what its family needs besides.
+
+    Args:
+        network: functional `keras.Model` of `build_features` and a classifier.
+        config: the configuration that it was built from.
+        classifier: function from a layer's name to a `keras.layers.Dense` that classifies.
+
+    Returns:
+        `keras.Model` of the same name, input and output.
+    """
+    finisher = FINISHERS.get(type(config))
+    return finisher(network, config, classifier) if finisher else network

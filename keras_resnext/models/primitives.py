@@ -45,12 +45,13 @@ def convolution(
     )(x)
 
 
-def norm(x, config, name, zeros=False):
-    """BN; `zeros` starts its scale at zero."""
+def norm(x, config, name, zeros=False, scale=True):
+    """BN; `zeros` starts its scale at zero, `scale` says whether it has one."""
     return BatchNormalization(
         axis=channel_axis(),
         momentum=config.norm_momentum,
         epsilon=config.norm_epsilon,
+        scale=scale,
         gamma_initializer="zeros" if zeros else "ones",
         name=name,
     )(x)

@@ -7,6 +7,7 @@ import dataclasses
 import fnmatch
 
 from keras_resnext.errors import unknown
+from keras_resnext.models import inception_tables as inception
 from keras_resnext.models.config import NetworkConfig, ResNetConfig
 
 DEFAULT_MODEL = "ResNeXt20"
@@ -119,6 +120,10 @@ def _small(name, config, trainable, total, gmacs, error=None, paper=_HE15):
     return Variant(name, config, trainable, total, gmacs, error, None, paper, 32, 10)
 
 
+_SZEGEDY14, _IOFFE15 = "Szegedy 2014", "Ioffe 2015"
+_SZEGEDY15, _SZEGEDY16 = "Szegedy 2015", "Szegedy 2016"
+
+
 # fmt: off
 _ROWS = (
     # name, configuration, trainable, total, GMAC, top-1 and top-5 error in percent, paper
@@ -211,6 +216,17 @@ _ROWS = (
     _small("ResNeXt29_8x64d", _cifar_grouped(8, 64), 34_426_698, 34_484_170, 5.387, 3.65, _XIE17),
     _small("ResNeXt29_16x64d", _cifar_grouped(16, 64), 68_155_210, 68_255_690, 10.689, 3.58, _XIE17),
     _small("ResNeXt20", _cifar_grouped(8, 16, (1, 1, 4), 16), 390_874, 396_666, 0.041, None, "ours"),
+
+    Variant("InceptionV1", inception.V1, 6_998_552, 6_998_552, 1.583, 29.0, 9.2, _SZEGEDY14),
+    Variant("InceptionV1BN", inception.V1_BN, 6_624_904, 6_639_464, 1.498, 30.2, 10.5, "torchvision"),
+    Variant("InceptionV1Naive", inception.V1_NAIVE, 97_526_008, 97_526_008, 12.568, None, None, _SZEGEDY14),
+    Variant("InceptionV2", inception.V2, 11_194_984, 11_214_888, 2.019, 25.2, 7.8, _IOFFE15),
+    Variant("InceptionV3", inception.V3, 23_817_352, 23_851_784, 5.713, 21.2, 5.6, _SZEGEDY15, 299),
+    Variant("InceptionV4", inception.V4, 42_679_816, 42_742_984, 12.254, 20.0, 5.0, _SZEGEDY16, 299),
+    Variant("InceptionResNetV1", inception.RESNET_V1, 22_756_328, 22_783_368, 6.206, 21.3, 5.5, _SZEGEDY16, 299),
+    Variant("InceptionResNetV2", inception.RESNET_V2, 55_813_192, 55_873_736, 13.156, 19.9, 4.9, _SZEGEDY16, 299),
+    # The error that the paper reports is in the row above, whose weights were published.
+    Variant("InceptionResNetV2Paper", inception.RESNET_V2_PAPER, 32_433_928, 32_466_792, 9.258, None, None, _SZEGEDY16, 299),
 )
 # fmt: on
 

@@ -4,6 +4,9 @@ import re
 
 import h5py
 
+from keras_resnext.models.inception_config import InceptionConfig
+from keras_resnext.weights import inception_names
+
 # What the residual networks of keras.applications are, where ours are something else.
 _V1 = {"use_bias": True, "stride_on": "1x1", "norm_epsilon": 1.001e-5}
 _V2 = {"use_bias": True, "norm_epsilon": 1.001e-5}
@@ -15,6 +18,8 @@ _OTHERS = {"stem_conv": "conv1_conv", "stem_conv_norm": "conv1_bn", "features_no
 
 def keras_form(config):
     """Return the configuration with the details that keras.applications' network has."""
+    if isinstance(config, InceptionConfig):
+        return config.replace(norm_scale=False, pool_padding="same")
     return config.replace(**(_V2 if config.preactivation else _V1))
 
 
@@ -23,8 +28,20 @@ def is_published(layer):
     return bool(re.fullmatch(r"conv1_conv|conv\d_block\d+_\d_conv|conv2d(_\d+)?", layer))
 
 
+def keras_layers(config, ours, theirs):
+    """Return a dictionary from the names of our layers to those of keras.applications.
+
+    Args:
+        config: the configuration of the network.
+        ours, theirs: the names of the layers with weights.
+    """
+    if isinstance(config, InceptionConfig):
+        return inception_names.keras_layers(config, theirs)
+    return {name: keras_layer(name) for name in ours}
+
+
 def keras_layer(name):
-    """Return keras.applications' name of a layer.
+    """Return keras.applications' name of a layer of a residual network.
 
     Example:
 

@@ -5,7 +5,7 @@ import re
 
 import keras
 
-from keras_resnext.weights.keras_names import keras_layer
+from keras_resnext.weights.keras_names import keras_layers
 from keras_resnext.weights.timm_names import from_torch, timm_name, to_torch
 
 _SHOWN = 12
@@ -47,7 +47,7 @@ def load_tensors(model, config, tensors, strict=True, where="the given tensors")
             problems.append((name, "misshapen", shapes))
     has_top = any(layer.name == "predictions" for layer in model.layers)
     for name in sorted(set(tensors) - used):
-        if has_top or not is_classifier(name):
+        if not name.startswith("AuxLogits") and (has_top or not is_classifier(name)):
             problems.append((name, "unexpected", str(tensors[name].shape)))
     if problems and (strict or not found):
         raise ValueError(_table(model, where, problems))
@@ -73,8 +73,10 @@ def load_layers(model, config, layers, where="the given layers"):
             been changed then.
     """
     found, problems, used = [], [], set()
-    for layer in (layer for layer in model.layers if layer.weights):
-        name = keras_layer(layer.name)
+    own = [layer for layer in model.layers if layer.weights]
+    names = keras_layers(config, [layer.name for layer in own], layers)
+    for layer in own:
+        name = names.get(layer.name, layer.name)
         shapes = [tuple(weight.shape) for weight in layer.weights]
         if name not in layers:
             problems.append((name, "missing", f"for {layer.name}"))
@@ -114,7 +116,7 @@ def _table(model, where, problems):
 
 def is_classifier(name):
     """Whether a tensor belongs to the classifier, in any of timm's spellings."""
-    return name.split(".")[0] in ("fc", "last_linear", "classif", "AuxLogits")
+    return name.split(".")[0] in ("fc", "last_linear", "classif")
 
 
 def classes_of(tensors):

@@ -1,12 +1,15 @@
-"""timm's names for the tensors of a residual network, by the grammar of our layer names.
+"""timm's names for the tensors of a network, by the grammar of our layer names.
 
-No network is listed: a name follows from the layer's name and the configuration, for any depth,
-width, stem, shortcut and attention.
+No residual network is listed: a name follows from the layer's name and the configuration, for
+any depth, width, stem, shortcut and attention.
 """
 
 import re
 
 import numpy as np
+
+from keras_resnext.models.inception_config import InceptionConfig
+from keras_resnext.weights.inception_names import timm_layers
 
 _WEIGHTS = {
     "kernel": "weight",
@@ -28,10 +31,14 @@ def timm_name(path, config):
 
     Args:
         path: str, the path of one of our variables, such as `stage2_block1_conv2_norm/gamma`.
-        config: the `ResNetConfig` of its network.
+        config: the configuration of its network.
 
     Returns:
-        str, or None for what timm has no tensor for (the step of DropBlock).
+        str, or None for what timm has no tensor for (the step of DropBlock, auxiliary
+        classifiers).
+
+    Raises:
+        ValueError: if timm has no such network.
 
     Example:
 
@@ -43,6 +50,13 @@ def timm_name(path, config):
     if weight not in _WEIGHTS:
         return None
     weight = _WEIGHTS[weight]
+    if isinstance(config, InceptionConfig):
+        theirs = timm_layers(config).get(layer)
+        return theirs and f"{theirs}.{weight}"
+    return _residual(layer, inner, weight, config)
+
+
+def _residual(layer, inner, weight, config):
     if layer == "predictions":
         return f"fc.{weight}"
     if layer.startswith("stem"):

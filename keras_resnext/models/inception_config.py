@@ -1,0 +1,461 @@
+"""What an Inception network is, as data. Nothing here imports Keras.
+
+A module runs *paths* side by side on its input and concatenates what they give. A path is
+written as the papers draw it, layer after layer:
+
+- `3x3`, `1x7`: a convolution with that kernel (height x width), its normalization and ReLU;
+- `max3x3`, `avg3x3`: a pooling with that window;
+- `/2`: its stride;
+- nothing after that: padded, so that stride s leaves `ceil(size / s)` pixels; `v`: not padded;
+  `c` (pooling): a last window may reach over the end by a pixel, PyTorch's `ceil_mode`;
+- `1x3|3x1`: both on the same input, at the end of a path.
+
+So `"1x1 7x1 3x3/2v"` is a 1x1, a 7x1 and an unpadded 3x3 convolution of stride 2. A module of a
+network is the name of its paths in `MODULES` and the filters of its convolutions in the order
+in which they are written.
+"""
+
+import dataclasses
+import functools
+import itertools
+import math
+import re
+from typing import NamedTuple
+
+from keras_resnext.errors import one_of, unknown
+from keras_resnext.models.config import NetworkConfig
+
+# The paths of every kind of module. Figures are those of the papers.
+MODULES = {
+    # Szegedy et al., 2014: figure 2 (b), and the same as torchvision has it; figure 2 (a)
+    "v1": ("1x1", "1x1 3x3", "1x1 5x5", "max3x3 1x1"),
+    "v1_3x3": ("1x1", "1x1 3x3", "1x1 3x3", "max3x3 1x1"),
+    "v1_naive": ("1x1", "3x3", "5x5", "max3x3"),
+    # Ioffe and Szegedy, 2015: figure 5. The first is the A of Inception-v4 as well.
+    "double_3x3": ("1x1", "1x1 3x3", "1x1 3x3 3x3", "avg3x3 1x1"),
+    "double_3x3_max": ("1x1", "1x1 3x3", "1x1 3x3 3x3", "max3x3 1x1"),
+    "double_3x3_reduction": ("1x1 3x3/2", "1x1 3x3 3x3/2", "max3x3/2"),
+    # Szegedy et al., 2015 and 2016, in their published code
+    "a": ("1x1", "1x1 5x5", "1x1 3x3 3x3", "avg3x3 1x1"),
+    "a_reduction": ("3x3/2v", "1x1 3x3 3x3/2v", "max3x3/2v"),
+    "b": ("1x1", "1x1 1x7 7x1", "1x1 7x1 1x7 7x1 1x7", "avg3x3 1x1"),
+    "b_reduction": ("1x1 3x3/2v", "1x1 1x7 7x1 3x3/2v", "max3x3/2v"),
+    "c": ("1x1", "1x1 1x3|3x1", "1x1 3x3 1x3|3x1", "avg3x3 1x1"),
+    "c_v4": ("1x1", "1x1 1x3|3x1", "1x1 3x1 1x3 1x3|3x1", "avg3x3 1x1"),
+    # Szegedy et al., 2016: figures 10 to 19
+    "residual_a": ("1x1", "1x1 3x3", "1x1 3x3 3x3"),
+    "residual_b": ("1x1", "1x1 1x7 7x1"),
+    "residual_b_reduction": ("1x1 3x3/2v", "1x1 3x3/2v", "1x1 3x3 3x3/2v", "max3x3/2v"),
+    "residual_c": ("1x1", "1x1 1x3 3x1"),
+}
+# Those whose concatenation goes through a linear 1x1 convolution and is added to the input.
+RESIDUAL_MODULES = ("residual_a", "residual_b", "residual_c")
+
+
+class Stem(NamedTuple):
+    """The layers before the first module, as modules one after the other."""
+
+    modules: tuple[tuple[str, ...], ...]
+    native_size: int
+
+
+STEMS = {
+    "v1": Stem((("7x7/2 max3x3/2c 1x1 3x3 max3x3/2c",),), 224),
+    "v2": Stem((("7x7/2 max3x3/2 1x1 3x3 max3x3/2",),), 224),
+    "v3": Stem((("3x3/2v 3x3v 3x3 max3x3/2v 1x1 3x3v max3x3/2v",),), 299),
+    "v4": Stem(
+        (
+            ("3x3/2v 3x3v 3x3",),
+            ("max3x3/2v", "3x3/2v"),
+            ("1x1 3x3v", "1x1 1x7 7x1 3x3v"),
+            ("3x3/2v", "max3x3/2v"),
+        ),
+        299,
+    ),
+    "resnet_v1": Stem((("3x3/2v 3x3v 3x3 max3x3/2v 1x1 3x3v 3x3/2v",),), 299),
+}
+
+
+class Head(NamedTuple):
+    """An auxiliary classifier: a path, then what comes before its dense layer."""
+
+    path: str
+    filters: tuple[int, ...]
+    hidden: int | None  # units of a dense layer on all pixels; None for their average
+    dropout: float
+
+
+HEADS = {
+    "v1": Head("avg5x5/3v 1x1", (128,), 1024, 0.7),
+    "v3": Head("avg5x5/3v 1x1 5x5v", (128, 768), None, 0.0),
+}
+
+
+class Module(NamedTuple):
+    """A module of a network: its kind, one of `MODULES`, and the filters of its convolutions."""
+
+    kind: str
+    filters: tuple[int, ...]
+
+
+class Step(NamedTuple):
+    """A layer of a path: `operation` is `"conv"`, `"max"` or `"avg"`."""
+
+    operation: str
+    kernel: tuple[int, int]
+    stride: int
+    padding: str
+    filters: int | None = None
+    name: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InceptionConfig(NetworkConfig):
+    """An Inception network: a stem, stages of modules, and what their layers have in common.
+
+    Stages are numbered by resolution: stage 2 is at an eighth of the image, stage 3 at a
+    sixteenth, stage 4 at a thirty-second; the stem is before them. A module is called
+    `stage2_block1`, its last layer `stage2_block1_out`. `keras_resnext.models.inception_tables`
+    says which is which in the papers.
+
+    Attributes:
+        stem: `"v1"`, `"v2"`, `"v3"`, `"v4"` or `"resnet_v1"`: the first layers.
+        stem_filters: filters of the stem's convolutions, in order.
+        stages: the modules of each stage, each a `Module` or a pair of its kind and filters.
+            A stage after the first begins with a module that halves the image or with one
+            of the `pools`.
+        pools: the max poolings before the stages after the first, such as `"max3x3/2c"`;
+            empty where modules halve the image.
+        final_filters: of a 1x1 convolution after the last module; None for none.
+        norm: whether convolutions are normalized (batch norm).
+        norm_scale: whether the batch norm has a scale, gamma. keras.applications and
+            TensorFlow's published checkpoints have none, timm's and torchvision's have one.
+        pool_padding: how the average poolings inside modules meet the border. `"same"`:
+            the mean of the pixels that are there (TensorFlow); `"counted"`: zeros around
+            the image are counted (timm's and torchvision's v3).
+        residual_scales: what residual branches are multiplied with, one number a stage.
+        linear_last: whether the last residual module has scale 1 and no ReLU, as in the
+            published checkpoints of Inception-ResNet-v2.
+        auxiliary: whether to train with auxiliary classifiers, see `AuxiliaryModel`. The
+            model without its top has none.
+        auxiliary_head: what an auxiliary classifier is made of, `"v1"` or `"v3"`.
+        auxiliary_after: names of the modules that auxiliary classifiers follow, such as
+            `"stage3_block1"`; empty for a network without any.
+        auxiliary_weight: of the auxiliary losses.
+        use_bias, norm_momentum, norm_epsilon, dropout, l2: see `NetworkConfig`.
+
+    Raises:
+        ValueError: for a value or a combination that describes no network.
+
+    References:
+        [Szegedy et al., 2014](https://arxiv.org/abs/1409.4842),
+        [Ioffe and Szegedy, 2015](https://arxiv.org/abs/1502.03167),
+        [Szegedy et al., 2015](https://arxiv.org/abs/1512.00567),
+        [Szegedy et al., 2016](https://arxiv.org/abs/1602.07261)
+
+    Example:
+
+    >>> config = InceptionConfig(
+    ...     stem="v1",
+    ...     stem_filters=(64, 64, 192),
+    ...     stages=[[("v1", (64, 96, 128, 16, 32, 32)), ("v1", (128, 128, 192, 32, 96, 64))]],
+    ... )
+    >>> config.depth, config.smallest_input
+    (8, 7)
+    """
+
+    stem: str
+    stem_filters: tuple[int, ...]
+    stages: tuple[tuple[Module, ...], ...]
+    pools: tuple[str, ...] = ()
+    final_filters: int | None = None
+    norm: bool = True
+    norm_scale: bool = True
+    norm_momentum: float = 0.99
+    norm_epsilon: float = 1e-3
+    pool_padding: str = "same"
+    residual_scales: tuple[float, ...] = ()
+    linear_last: bool = False
+    auxiliary: bool = False
+    auxiliary_head: str | None = None
+    auxiliary_after: tuple[str, ...] = ()
+    auxiliary_weight: float = 0.3
+
+    def __post_init__(self):
+        super().__post_init__()
+        for field in ("norm", "norm_scale", "linear_last", "auxiliary"):
+            one_of(field, getattr(self, field), (True, False))
+        one_of("stem", self.stem, STEMS)
+        one_of("pool_padding", self.pool_padding, ("same", "counted"))
+        if self.final_filters is not None:
+            _filters("final_filters", (self.final_filters,), 1)
+        count = sum(_convolutions(paths) for paths in STEMS[self.stem].modules)
+        self._set("stem_filters", _filters("stem_filters", self.stem_filters, count))
+        self._set("stages", _stages(self.stages))
+        self._set("pools", _pools(self.pools))
+        self._set("residual_scales", _scales(self.residual_scales))
+        self._set("auxiliary_after", _sequence("auxiliary_after", self.auxiliary_after))
+        self._check_halving()
+        self._check_residuals()
+        self._check_auxiliary()
+
+    def _set(self, field, value):
+        object.__setattr__(self, field, value)
+
+    def _check_halving(self):
+        """Every stage after the first begins by halving the image, and nothing else does."""
+        for number, stage in enumerate(self.stages, start=2):
+            halving = [_is_reduction(module.kind) for module in stage]
+            wanted = [number > 2 and not self.pools] + [False] * (len(stage) - 1)
+            if halving != wanted:
+                raise ValueError(
+                    "`stages` after the first need a reduction as their first module, or one "
+                    "pooling each in `pools`, and a reduction can stand nowhere else. Received: "
+                    f"stage {number} = {[module.kind for module in stage]}, pools={self.pools}"
+                )
+        if self.pools and len(self.pools) != len(self.stages) - 1:
+            raise ValueError(
+                "`pools` needs one pooling for every stage after the first, or none. "
+                f"Received: pools={self.pools} for {len(self.stages)} stages"
+            )
+
+    def _check_residuals(self):
+        residual = any(m.kind in RESIDUAL_MODULES for stage in self.stages for m in stage)
+        wanted = len(self.stages) if residual else 0
+        if len(self.residual_scales) != wanted:
+            raise ValueError(
+                "`residual_scales` needs one number a stage in a network with residual "
+                f"modules, and none in another: {wanted} here. "
+                f"Received: residual_scales={self.residual_scales}"
+            )
+        if self.linear_last and self.stages[-1][-1].kind not in RESIDUAL_MODULES:
+            raise ValueError(
+                "`linear_last` is about a network whose last module is residual. Received: "
+                f"linear_last=True with {self.stages[-1][-1].kind!r} as the last module"
+            )
+
+    def _check_auxiliary(self):
+        one_of("auxiliary_head", self.auxiliary_head, (None, *HEADS))
+        weight = self.auxiliary_weight
+        if not _is_number(weight) or not 0 <= weight < math.inf:
+            raise ValueError(
+                f"`auxiliary_weight` needs a number of at least 0. Received: {weight!r}"
+            )
+        for name in self.auxiliary_after:
+            one_of("auxiliary_after", name, tuple(self.modules))
+        if self.auxiliary and not (self.auxiliary_after and self.auxiliary_head):
+            raise ValueError(
+                "`auxiliary` needs `auxiliary_head` and `auxiliary_after`, which say what the "
+                "auxiliary classifiers are and where. This network was published without."
+            )
+
+    @property
+    def modules(self):
+        """Dictionary from the name of a module, such as `stage2_block1`, to the module."""
+        return {
+            f"stage{stage}_block{block}": module
+            for stage, modules in enumerate(self.stages, start=2)
+            for block, module in enumerate(modules, start=1)
+        }
+
+    @property
+    def native_size(self):
+        """224 for v1 and v2, 299 for the others."""
+        return STEMS[self.stem].native_size
+
+    @property
+    def smallest_input(self):
+        """Where one pixel is left at the end, and one in the auxiliary classifiers if any."""
+        size = 1
+        for stage in range(len(self.stages) + 1, 1, -1):
+            names = [name for name in self.modules if name.startswith(f"stage{stage}_")]
+            for name in reversed(names):
+                if self.auxiliary and name in self.auxiliary_after:
+                    size = max(size, _needed(parse(HEADS[self.auxiliary_head].path), 1))
+                size = max(_needed(path, size) for path in _paths(self.modules[name].kind))
+            if stage > 2 and self.pools:
+                size = _needed(parse(self.pools[stage - 3]), size)
+        for paths in reversed(STEMS[self.stem].modules):
+            size = max(_needed(parse(path), size) for path in paths)
+        return size
+
+    @property
+    def depth(self):
+        """Layers with weights on the longest path, 22 for v1."""
+        longest = sum(max(map(_length, map(parse, p))) for p in STEMS[self.stem].modules)
+        for module in self.modules.values():
+            expansion = module.kind in RESIDUAL_MODULES
+            longest += max(map(_length, _paths(module.kind))) + expansion
+        return longest + (self.final_filters is not None) + 1
+
+
+def stem_modules(config):
+    """Return the stem: modules, each a tuple of paths of named steps with their filters."""
+    filters, counters = iter(config.stem_filters), _counters()
+    return tuple(
+        tuple(_fill(path, filters, counters, "") for path in paths)
+        for paths in STEMS[config.stem].modules
+    )
+
+
+def module_paths(module):
+    """Return the paths of a module, of steps named `branch2_conv1` with their filters.
+
+    Example:
+
+    >>> for path in module_paths(Module("residual_b", (192, 128, 160, 192))):
+    ...     print([(step.name, step.filters) for (step,) in path])
+    [('branch1_conv1', 192)]
+    [('branch2_conv1', 128), ('branch2_conv2', 160), ('branch2_conv3', 192)]
+    """
+    filters = iter(module.filters)
+    paths = enumerate(MODULES[module.kind], start=1)
+    return tuple(_fill(path, filters, _counters(), f"branch{n}_") for n, path in paths)
+
+
+def head_path(config):
+    """Return the path of an auxiliary classifier, of steps named `conv1`, `pool1`."""
+    head = HEADS[config.auxiliary_head]
+    return _fill(head.path, iter(head.filters), _counters(), "")
+
+
+@functools.cache
+def parse(path):
+    """Return the layers of a path: a tuple of positions, each a tuple of `Step`.
+
+    Raises:
+        ValueError: if the path is not written as this module's docstring says.
+    """
+    return tuple(tuple(map(_step, position.split("|"))) for position in path.split())
+
+
+def _step(text):
+    found = re.fullmatch(r"(max|avg|)([1-9])x([1-9])(?:/([2-9]))?([vc]?)", text)
+    if not found:
+        raise ValueError(f'"{text}" is no layer such as "3x3", "1x7/2v" or "max3x3/2c".')
+    operation, height, width, stride, padding = found.groups()
+    return Step(
+        operation or "conv",
+        (int(height), int(width)),
+        int(stride or 1),
+        {"": "same", "v": "valid", "c": "ceil"}[padding],
+    )
+
+
+def _fill(path, filters, counters, prefix):
+    """Give the steps of a path their names, and the convolutions their filters."""
+    return tuple(
+        tuple(
+            step._replace(
+                filters=next(filters) if step.operation == "conv" else None,
+                name=f"{prefix}{name}",
+            )
+            for step, name in zip(position, _names(position, counters), strict=True)
+        )
+        for position in parse(path)
+    )
+
+
+def _counters():
+    return {"conv": itertools.count(1), "pool": itertools.count(1)}
+
+
+def _names(position, counters):
+    kind = "conv" if position[0].operation == "conv" else "pool"
+    number = next(counters[kind])
+    letters = [""] if len(position) == 1 else "abcdef"[: len(position)]
+    return [f"{kind}{number}{letter}" for letter in letters]
+
+
+def _paths(kind):
+    return [parse(path) for path in MODULES[kind]]
+
+
+def _length(path):
+    return sum(position[0].operation == "conv" for position in path)
+
+
+def _convolutions(paths):
+    return sum(step.operation == "conv" for path in paths for p in parse(path) for step in p)
+
+
+def _is_reduction(kind):
+    return any(step.stride > 1 for path in _paths(kind) for (step, *_) in path)
+
+
+def _needed(path, size):
+    """Return the least input of a path that leaves `size` pixels of output."""
+    for position in reversed(path):
+        size = max(
+            (size - 1) * step.stride
+            + kernel
+            - {"same": kernel - 1, "valid": 0, "ceil": 1}[step.padding]
+            for step in position
+            for kernel in step.kernel
+        )
+    return size
+
+
+def _stages(stages):
+    stages = tuple(map(functools.partial(_sequence, "stages"), _sequence("stages", stages)))
+    if not stages or not all(stages):
+        raise ValueError(f"`stages` needs at least one module a stage. Received: {stages}")
+    return tuple(tuple(map(_module, stage)) for stage in stages)
+
+
+def _module(module):
+    try:
+        kind, filters = module
+    except (TypeError, ValueError):
+        raise ValueError(
+            "`stages` needs modules, pairs of a kind and its filters. "
+            f"Received: {module!r} as a module"
+        ) from None
+    if kind not in MODULES:
+        raise ValueError(f"`stages`: {unknown('kind of module', kind, MODULES)}")
+    return Module(kind, _filters("stages", filters, _convolutions(MODULES[kind]), f" in {kind!r}"))
+
+
+def _filters(field, values, count, where=""):
+    values = _sequence(field, values)
+    valid = all(isinstance(v, int) and not isinstance(v, bool) and v > 0 for v in values)
+    if len(values) != count or not valid:
+        raise ValueError(
+            f"`{field}` needs {count} positive integers{where}, the filters of its convolutions. "
+            f"Received: {values}"
+        )
+    return values
+
+
+def _pools(pools):
+    for pool in _sequence("pools", pools):
+        try:
+            ((step,),) = parse(pool)
+            valid = step.operation == "max" and step.stride == 2
+        except (AttributeError, TypeError, ValueError):
+            valid = False
+        if not valid:
+            raise ValueError(
+                '`pools` needs max poolings of stride 2 such as "max3x3/2c". '
+                f"Received: pools={pools}"
+            )
+    return tuple(pools)
+
+
+def _scales(scales):
+    scales = _sequence("residual_scales", scales)
+    if not all(_is_number(scale) and 0 < scale < math.inf for scale in scales):
+        raise ValueError(
+            f"`residual_scales` needs positive numbers. Received: residual_scales={scales}"
+        )
+    return scales
+
+
+def _sequence(field, values):
+    if not isinstance(values, (list, tuple)):
+        raise ValueError(f"`{field}` needs a tuple. Received: {values!r}")
+    return tuple(values)
+
+
+def _is_number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
