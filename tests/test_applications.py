@@ -168,12 +168,13 @@ def test_shortcut_a_subsamples_and_appends_zeros():
     x = _images(1, 8)
     for layout in ("channels_last", "channels_first"):
         keras.config.set_image_data_format(layout)
-        from keras_resnext.models.blocks import shortcut
+        from keras_resnext.models.blocks import Place, shortcut
 
         config = TINY.replace(shortcut="A")
+        place = Place("block", planes=16, strides=2)
         shape = (8, 8, 3) if layout == "channels_last" else (3, 8, 8)
         inputs = keras.Input(shape)
-        model = keras.Model(inputs, shortcut(inputs, config, 16, 2, "block"))
+        model = keras.Model(inputs, shortcut(inputs, inputs, config, place))
         expected = np.concatenate([x[:, ::2, ::2], np.zeros((1, 4, 4, 61))], axis=-1)
         if layout == "channels_last":
             found = model.predict(x, verbose=0)
@@ -224,7 +225,7 @@ def test_weights_from_a_file(tmp_path):
     "arguments, says",
     [
         ({"model": "ResNeXt51"}, 'Unknown model "ResNeXt51". Did you mean "ResNeXt50"'),
-        ({"weights": "imagenet"}, '"imagenet" included'),
+        ({"weights": "imagenet"}, "No checkpoint of"),
         ({"weights": "/no/such.weights.h5"}, "/no/such.weights.h5"),
         ({"classes": 0}, "classes=0"),
         ({"classes": 10.0}, "classes=10.0"),

@@ -1,0 +1,247 @@
+"""`weights=` of the applications, and from_timm: what they take, and what they say."""
+
+import contextlib
+import re
+
+import keras
+import numpy as np
+import pytest
+import safetensors.numpy
+from keras.src.legacy.saving import legacy_h5_format
+
+import keras_resnext
+from keras_resnext import create_model, from_timm
+from keras_resnext.weights.grammar import timm_config
+from keras_resnext.weights.load import load_tensors, save_safetensors, to_timm
+
+
+def _randomized(model):
+    random = np.random.RandomState(0)
+    for weight in model.weights:
+        if len(weight.shape) == 1:
+            positive = weight.path.endswith(("gamma", "variance"))
+            weight.assign(random.uniform(0.2, 0.8, weight.shape) - (0 if positive else 0.5))
+    return model
+
+
+def _images(size=64):
+    return np.random.RandomState(0).normal(size=(2, size, size, 3)).astype("float32")
+
+
+@contextlib.contextmanager
+def _unchanged(model):
+    before = [weight.numpy() for weight in model.weights]
+    yield
+    for old, weight in zip(before, model.weights, strict=True):
+        np.testing.assert_array_equal(old, weight.numpy())
+
+
+@pytest.fixture(scope="module")
+def tensors():
+    config = timm_config("resnet18")
+    return to_timm(_randomized(create_model("ResNet18", classes=5)), config)
+
+
+# ------------------------------------------------------------------- files of keras.applications
+
+
+def _legacy(model, path):
+    """As keras.applications publishes its weights."""
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        legacy_h5_format.save_weights_to_hdf5_group(file, model)
+
+
+WRITERS = {
+    "kernels.h5": _legacy,
+    "whole.h5": lambda model, path: model.save(path),
+    "keras3.weights.h5": lambda model, path: model.save_weights(path),
+}
+
+
+def _theirs(name, size, **contract):
+    return getattr(keras.applications, name)(
+        weights=None, input_shape=(size, size, 3), classes=7, **contract
+    )
+
+
+@pytest.mark.parametrize("file", WRITERS)
+def test_keras_applications_files_in_each_layout(file, tmp_path):
+    theirs = _randomized(_theirs("ResNet50", 64))
+    WRITERS[file](theirs, tmp_path / file)
+    ours = keras_resnext.ResNet50(weights=tmp_path / file, classes=7, input_shape=(64, 64, 3))
+    expected = theirs.predict(_images(), verbose=0)
+    np.testing.assert_allclose(ours.predict(_images(), verbose=0), expected, atol=1e-5)
+    assert expected.std() > 1e-3
+
+
+@pytest.mark.parametrize(
+    "name, size",
+    [
+        ("ResNet50V2", 64),
+        ("InceptionV3", 75),
+        pytest.param("ResNet101", 64, marks=pytest.mark.slow),
+        pytest.param("ResNet152", 64, marks=pytest.mark.slow),
+        pytest.param("InceptionResNetV2", 75, marks=pytest.mark.slow),
+    ],
+)
+def test_keras_applications_networks(name, size, tmp_path):
+    theirs = _randomized(_theirs(name, size))
+    path = tmp_path / "kernels.h5"
+    _legacy(theirs, path)
+    ours = create_model(name, weights=path, classes=7, input_shape=(size, size, 3))
+    expected = theirs.predict(_images(size), verbose=0)
+    np.testing.assert_allclose(ours.predict(_images(size), verbose=0), expected, atol=1e-5)
+    notop = tmp_path / "notop.h5"
+    _legacy(_theirs(name, size, include_top=False), notop)
+    create_model(name, weights=notop, include_top=False)
+    with pytest.raises(ValueError, match="1 missing.*\n.*predictions"):
+        create_model(name, weights=notop)
+
+
+def test_the_wrong_network_of_keras_applications_is_refused(tmp_path):
+    path = tmp_path / "kernels.h5"
+    _legacy(_theirs("ResNet50", 64), path)
+    with pytest.raises(ValueError, match="kernels.h5.*do not fit ResNet101.*missing"):
+        keras_resnext.ResNet101(weights=path, classes=7)
+    with pytest.raises(ValueError, match="misshapen"):
+        keras_resnext.ResNet50(weights=path, classes=8)
+
+
+# ---------------------------------------------------------------------------- timm's tensors
+
+
+def test_a_fine_tuned_file_brings_its_classes(tensors, tmp_path):
+    path = tmp_path / "mine.safetensors"
+    safetensors.numpy.save_file(tensors, path)
+    model = from_timm("resnet18", path)
+    assert model.output_shape == (None, 5)
+    by_name = keras_resnext.ResNet18(weights=str(path), classes=5)
+    for one, other in zip(model.weights, by_name.weights, strict=True):
+        np.testing.assert_array_equal(one.numpy(), other.numpy())
+
+
+def test_the_contract_of_the_applications(tensors):
+    model = from_timm(
+        "resnet18", tensors, include_top=False, pooling="max", input_shape=(96, 64, 3)
+    )
+    assert model.output_shape == (None, 512) and model.input_shape == (None, 96, 64, 3)
+    logits = from_timm("resnet18.a1_in1k", tensors, classifier_activation=None)
+    assert logits.layers[-1].activation is keras.activations.linear
+    assert logits.name == "resnet18"
+
+
+def test_a_file_without_a_classifier(tensors):
+    headless = {name: values for name, values in tensors.items() if not name.startswith("fc.")}
+    assert from_timm("resnet18", headless, include_top=False).output_shape[-1] == 512
+    with pytest.raises(ValueError, match="2 missing"):
+        from_timm("resnet18", headless)
+    model = from_timm("resnet18", headless, classes=3, strict=False)
+    assert model.output_shape == (None, 3)
+    np.testing.assert_array_equal(
+        model.get_layer("stem_conv").get_weights()[0], tensors["conv1.weight"].transpose(2, 3, 1, 0)
+    )
+
+
+def test_other_classes_are_said_and_can_be_asked_for(tensors):
+    with pytest.raises(ValueError, match=r"(?s)2 misshapen.*fc.weight"):
+        from_timm("resnet18", tensors, classes=3)
+    assert from_timm("resnet18", tensors, classes=3, strict=False).output_shape == (None, 3)
+
+
+def test_what_does_not_fit_comes_in_a_table_and_changes_nothing(tensors):
+    config = timm_config("resnet18")
+    model = create_model("ResNet18", classes=5)
+    wrong = dict(tensors, extra=np.zeros(3, "float32"))
+    wrong["layer1.0.conv1.weight"] = np.zeros((64, 64, 1, 1), "float32")
+    del wrong["bn1.bias"]
+    with _unchanged(model), pytest.raises(ValueError) as raised:
+        load_tensors(model, config, wrong)
+    lines = str(raised.value).split("\n")
+    assert "1 missing, 1 misshapen, 1 unexpected" in lines[0]
+    assert any(re.match(r"  missing +bn1.bias +for stem_conv_norm/beta \(64,\)", x) for x in lines)
+    assert any(re.match(r"  unexpected +extra +\(3,\)", line) for line in lines)
+
+
+def test_the_wrong_network_is_one_error(tensors):
+    with pytest.raises(ValueError, match=r"(?s)do not fit resnet50.*\.\.\. and \d+ more"):
+        from_timm("resnet50", tensors)
+    with pytest.raises(ValueError, match="Unknown timm network"):
+        from_timm("resnet18x", tensors)
+
+
+def test_a_depth_that_nobody_published_takes_its_blocks_from_the_tensors():
+    config = timm_config("resnet26").replace(blocks=(1, 2, 1, 2))
+    tensors = to_timm(create_model(config, classes=2), config)
+    model = from_timm("resnet20", tensors)
+    assert model.output_shape == (None, 2)
+    assert "stage4_block2_out" in {layer.name for layer in model.layers}
+
+
+def test_a_round_trip_through_a_file_changes_no_bit(tensors, tmp_path):
+    config = timm_config("resnet18")
+    model = from_timm("resnet18", tensors)
+    save_safetensors(model, config, tmp_path / "out.safetensors")
+    assert [p.name for p in tmp_path.iterdir()] == ["out.safetensors"]
+    again = from_timm("resnet18", tmp_path / "out.safetensors")
+    for one, other in zip(model.weights, again.weights, strict=True):
+        np.testing.assert_array_equal(one.numpy(), other.numpy())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["seresnext26t_32x4d", "skresnet18", "inception_v3"])
+def test_timm_itself_loads_our_file_strictly(name, tmp_path):
+    timm, torch = pytest.importorskip("timm"), pytest.importorskip("torch")
+    from safetensors.torch import load_file
+
+    config = timm_config(name)
+    ours = create_model(config, input_shape=(160, 160, 3), classes=4, classifier_activation=None)
+    _randomized(ours)
+    save_safetensors(ours, config, tmp_path / "model.safetensors")
+    theirs = timm.create_model(name, num_classes=4).eval()
+    theirs.load_state_dict(load_file(tmp_path / "model.safetensors"), strict=True)
+    with torch.inference_mode():
+        expected = theirs(torch.tensor(_images(160).transpose(0, 3, 1, 2))).numpy()
+    np.testing.assert_allclose(ours.predict(_images(160), verbose=0), expected, atol=1e-4)
+
+
+# ------------------------------------------------------------------------- published checkpoints
+
+
+def test_a_tag_is_downloaded_and_loaded(tensors, tmp_path, monkeypatch):
+    """From the cache: the download itself has its own tests."""
+    full = dict(tensors) | {"fc.weight": np.zeros((1000, 512), "float32")}
+    full["fc.bias"] = np.zeros(1000, "float32")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    folder = tmp_path / "models" / "keras_resnext"
+    folder.mkdir(parents=True)
+    for tag in ("a1_in1k", "fb_ssl_yfcc100m_ft_in1k"):
+        safetensors.numpy.save_file(full, folder / f"resnet18.{tag}.safetensors")
+    for model in (
+        keras_resnext.ResNet18(weights="imagenet"),
+        keras_resnext.ResNet18(weights="a1_in1k"),
+        from_timm("resnet18.a1_in1k"),
+    ):
+        np.testing.assert_array_equal(model.get_weights()[1], full["bn1.weight"])
+    with pytest.warns(UserWarning, match="CC-BY-NC-4.0: not for commercial use"):
+        from_timm("resnet18.fb_ssl_yfcc100m_ft_in1k")
+    with pytest.raises(ValueError, match="misshapen"):
+        keras_resnext.ResNet18(weights="imagenet", classes=10)
+
+
+@pytest.mark.parametrize(
+    "weights, said",
+    [
+        ("nothing/here.keras", "a file that is not there"),
+        ("imagenett", "checkpoint of resnet50"),
+        ("a9_in1k", 'checkpoint of resnet50 "a9_in1k". Did you mean'),
+    ],
+)
+def test_wrong_weights_are_said_before_any_work(weights, said, monkeypatch):
+    def no_work(*args):
+        raise AssertionError("it was built")
+
+    monkeypatch.setattr("keras_resnext.applications.build_features", no_work)
+    with pytest.raises(ValueError, match=said):
+        keras_resnext.ResNet50(weights=weights)
