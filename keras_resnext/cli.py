@@ -128,6 +128,19 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         help="digits, a folder of class folders (with train/ and test/ in it or without) or an "
         ".npz; default: %(default)s",
     )
+    add(
+        "--weights",
+        help="to go on from: imagenet or another tag of a published checkpoint, or a file of ours, "
+        "timm's, torchvision's or keras.applications'; the classifier is new",
+    )
+    add("--freeze", type=int, metavar="STAGE", help="keep the stem (0) to stage STAGE as they are")
+    add(
+        "--stage-decay",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="what each stage's learning rate is of that above it; default: %(default)s",
+    )
     add("--epochs", type=int, metavar="N", help="default: the data set's own")
     add("--batch-size", type=int, metavar="N", help="default: the data set's own")
     add("--image-size", type=int, metavar="PIXELS", help="default: the model's own")
@@ -178,7 +191,7 @@ def _train(options: argparse.Namespace) -> int:
     overrides = dict(_override(text) for text in options.overrides)
     check_output(options.output, options.overwrite)
     fields = ("epochs", "batch_size", "precision", "learning_rate", "weight_decay")
-    fields += ("label_smoothing", "augmentation", "seed")
+    fields += ("label_smoothing", "augmentation", "seed", "freeze", "stage_decay")
     settings = TrainSettings(**{name: getattr(options, name) for name in fields})
 
     from keras_resnext.data.datasets import load_dataset
@@ -194,15 +207,17 @@ def _fit(dataset, settings, overrides: dict, options: argparse.Namespace) -> dic
         import keras
 
         from keras_resnext.applications import create_model
+        from keras_resnext.training.fine_tune import fine_tuned_model
         from keras_resnext.training.fit import train
         from keras_resnext.training.precision import precision
 
         keras.utils.set_random_seed(settings.seed)
         keras.distribution.list_devices()  # has its say on a missing GPU
     with precision(settings.precision):
-        model = create_model(
+        build = fine_tuned_model if options.weights else create_model
+        model = build(
             options.model,
-            weights=None,
+            weights=options.weights,
             input_shape=(dataset.image_size, dataset.image_size, 3),
             classes=dataset.classes,
             **overrides,
@@ -283,6 +298,33 @@ def _summary_rows(summary: dict) -> Iterator[tuple[str, str]]:
     yield "time", f"{summary['seconds']:.1f} seconds"
     yield "parameters", f"{summary['parameters'] / 1e6:.2f} M"
     yield "multiply-adds", f"{summary['macs'] / 1e9:.3f} G an image"
+
+
+# --------------------------------------------------------------------------------------- convert
+
+
+def _convert_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", help="a .safetensors, .pth or keras.applications' .h5; or .keras")
+    parser.add_argument("target", help="a .keras or .weights.h5; or a .safetensors for timm")
+    parser.add_argument("--model", required=True, metavar="NAME", help="ours or timm's; see list")
+    parser.add_argument("--classes", type=int, metavar="N", help="default: those of the source")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="change the model's configuration (see info), any number of times",
+    )
+
+
+def _convert(options: argparse.Namespace) -> int:
+    overrides = dict(_override(text) for text in options.overrides)
+    with _quiet_tensorflow():
+        from keras_resnext.convert import convert
+    model = convert(options.source, options.target, options.model, options.classes, **overrides)
+    print(f"{options.target}: {model.name}, {model.count_params() / 1e6:.2f} M parameters")
+    return 0
 
 
 # ---------------------------------------------------------------------------------- list and info
@@ -368,6 +410,7 @@ _SHOW_INFO = {False: _print_model, True: lambda variant: _print_json(_fields(var
 
 COMMANDS = (
     Command("train", "Train a network on images.", _train_arguments, _train),
+    Command("convert", "Convert weights to Keras, or to timm.", _convert_arguments, _convert),
     Command("list", "List the networks.", _list_arguments, _list),
     Command("info", "Show the configuration of a network.", _info_arguments, _info),
 )

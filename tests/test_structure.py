@@ -20,8 +20,9 @@ ALLOWED = {
     "applications": {"layers", "models", "weights"},
     "data": set(),
     "plots": set(),
-    "training": {"data", "layers", "models", "plots"},
-    "cli": {"applications", "data", "layers", "models", "plots", "training", "weights"},
+    "convert": {"applications", "models", "weights"},
+    "training": {"applications", "data", "layers", "models", "plots", "weights"},
+    "cli": {"applications", "convert", "data", "layers", "models", "plots", "training", "weights"},
 }
 # Nothing here may need TensorFlow to be installed: JAX and PyTorch build every model.
 WITHOUT_TENSORFLOW = ("models", "layers/grouped_conv.py", "layers/batch_norm.py", "errors.py")

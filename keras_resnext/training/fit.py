@@ -23,6 +23,7 @@ from keras_resnext.data.pipeline import (
 )
 from keras_resnext.models.complexity import complexity
 from keras_resnext.training import callbacks as run_callbacks
+from keras_resnext.training.fine_tune import StagewiseSGD, freeze
 from keras_resnext.training.run_folder import (
     CONFIG,
     SUMMARY,
@@ -132,10 +133,12 @@ def compile_model(model: keras.Model, schedule, settings: TrainSettings) -> None
     Args:
         model: Ends in a softmax or in logits.
         schedule: Learning rate, or a schedule of it.
-        settings: For momentum and weight decay.
+        settings: For momentum and weight decay, and what is frozen.
     """
-    optimizer = keras.optimizers.SGD(
+    freeze(model, settings.freeze)
+    optimizer = StagewiseSGD(
         schedule,
+        stage_decay=settings.stage_decay,
         momentum=settings.momentum,
         nesterov=settings.momentum > 0,
         weight_decay=settings.weight_decay or None,

@@ -28,6 +28,9 @@ class TrainSettings:
         label_smoothing: Share of each training label that is spread evenly over all classes.
         augmentation: Name of a row of ``data.augment.AUGMENTATIONS``. Default: the data set's own.
         precision: The dtype policy that the network has been built under.
+        freeze: The last stage that stays as it is, 0 for the stem alone; None freezes nothing.
+        stage_decay: What each stage's learning rate is of the one's above it, from the classifier
+            down (see ``training.fine_tune``).
         seed: Of the initial weights, the order of images and their augmentation.
 
     Raises:
@@ -51,6 +54,8 @@ class TrainSettings:
     label_smoothing: float = 0.0
     augmentation: str | None = None
     precision: str = "float32"
+    freeze: int | None = None
+    stage_decay: float = 1.0
     seed: int = 0
 
     def __post_init__(self):
@@ -103,5 +108,7 @@ RULES = {
     "weight_decay": (_number(0, float("inf")), "a number of at least 0"),
     "warmup": (_number(0, 1), "a number from 0 to below 1"),
     "label_smoothing": (_number(0, 1), "a number from 0 to below 1"),
+    "freeze": (_or_none(lambda value: value in range(5)), "a stage from 0 to 4"),
+    "stage_decay": (lambda value: value == 1 or _number(1e-6, 1)(value), "a number to 1"),
     "seed": (_integer(0), "an integer of at least 0"),
 }

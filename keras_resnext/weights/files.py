@@ -102,6 +102,16 @@ def find_weights(weights, row):
     return published(source_of(row, str(weights)))
 
 
+def is_ours(weights):
+    """Whether `weights` is the path of a `.keras` file."""
+    path = pathlib.Path(weights).expanduser()
+    return path.is_file() and _is_keras_archive(path)
+
+
+def _is_keras_archive(path):
+    return zipfile.is_zipfile(path) and "model.weights.h5" in zipfile.ZipFile(path).namelist()
+
+
 def published(source):
     """Return the tensors of a published checkpoint, downloading its file unless it is there."""
     if source.noncommercial:
@@ -126,6 +136,6 @@ def _in_file(path):
         if any(keras_names.is_published(name) for name in layers):
             return ApplicationsFile(path, layers)
         return KerasFile(path)
-    if zipfile.is_zipfile(path) and "model.weights.h5" in zipfile.ZipFile(path).namelist():
+    if _is_keras_archive(path):
         return KerasFile(path)
     return given_tensors(path)
