@@ -5,6 +5,9 @@ from keras import layers
 
 from keras_resnext.layers import BatchNormalization, GroupedConv2D
 
+# Objects, because Keras takes its time over a name, and a deep network has thousands.
+_ZEROS, _ONES = keras.initializers.Zeros(), keras.initializers.Ones()
+
 
 def conv_norm_act(x, config, filters, kernel_size, name, strides=1, groups=1, padding="torch"):
     """convolution, BN, ReLU."""
@@ -30,7 +33,10 @@ def convolution(
     dilation=1,
     use_bias=None,
 ):
-    """A convolution, by default padded by half its kernel on both sides."""
+    """A convolution, by default padded by half its kernel on both sides.
+
+    It begins as in He et al., 2015 (https://arxiv.org/abs/1502.01852), equation 10.
+    """
     return GroupedConv2D(
         filters,
         kernel_size,
@@ -39,7 +45,8 @@ def convolution(
         dilation_rate=dilation,
         groups=groups,
         use_bias=config.use_bias if use_bias is None else use_bias,
-        kernel_initializer="he_normal",
+        kernel_initializer=keras.initializers.VarianceScaling(2.0, "fan_in", "untruncated_normal"),
+        bias_initializer=_ZEROS,
         kernel_regularizer=regularizer(config),
         name=name,
     )(x)
@@ -52,7 +59,10 @@ def norm(x, config, name, zeros=False, scale=True):
         momentum=config.norm_momentum,
         epsilon=config.norm_epsilon,
         scale=scale,
-        gamma_initializer="zeros" if zeros else "ones",
+        gamma_initializer=_ZEROS if zeros else _ONES,
+        beta_initializer=_ZEROS,
+        moving_mean_initializer=_ZEROS,
+        moving_variance_initializer=_ONES,
         name=name,
     )(x)
 

@@ -87,7 +87,7 @@ def test_selective_kernel_is_the_formula(paths):
 def test_gradients_are_those_of_finite_differences(gradients):
     layer = _randomized(SqueezeExcite(8), SHAPE)
     x, direction = _images(), _images(3)
-    found = gradients(lambda x: keras.ops.sum(layer(x) * direction), [x])[0]
+    found = gradients(lambda x: keras.ops.sum(keras.ops.multiply(layer(x), direction)), [x])[0]
     weights, step = _weights(layer), 1e-5
     for place in ((0, 0, 0, 0), (1, 4, 3, 31), (0, 2, 1, 7)):
         shift = np.zeros(SHAPE)

@@ -32,7 +32,7 @@ def test_gradient_is_the_blur_turned_round(gradients):
     columns = [_blurred(e.reshape(size), 2).ravel() for e in np.eye(20)]
     direction = np.random.RandomState(0).normal(size=(1, 3, 2, 1)).astype("float32")
     x = np.zeros(size, "float32")
-    found = gradients(lambda x: keras.ops.sum(layer(x) * direction), [x])[0]
+    found = gradients(lambda x: keras.ops.sum(keras.ops.multiply(layer(x), direction)), [x])[0]
     np.testing.assert_allclose(found.ravel(), np.array(columns) @ direction.ravel(), atol=1e-6)
 
 

@@ -55,7 +55,7 @@ def test_forms_agree_in_value_and_gradient(variation, gradients):
 
     def value_and_gradient(model):
         def loss(x):
-            return keras.ops.sum(model(x) * direction)
+            return keras.ops.sum(keras.ops.multiply(model(x), direction))
 
         return model.predict(_images(), verbose=0), gradients(loss, [_images()])[0]
 
