@@ -21,18 +21,11 @@ from keras_resnext.models.inception_config import InceptionConfig
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 ROWS = [n for n, row in variants.VARIANTS.items() if isinstance(row.config, InceptionConfig)]
-LARGE = ("InceptionV1Naive", "InceptionV4", "InceptionResNetV1", "InceptionResNetV2")
 
 
 def _rows():
-    slow = {name: pytest.mark.slow for name in (*LARGE, "InceptionResNetV2Paper")}
-    return [pytest.param(name, marks=slow.get(name, ())) for name in ROWS]
-
-
-@functools.cache
-def _logits(name, **overrides):
-    """A network for images of any size."""
-    return create_model(name, input_shape=(None, None, 3), classifier_activation=None, **overrides)
+    fast = ("InceptionV1", "InceptionV2")  # the tiny networks stand for the others
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name not in fast)) for name in ROWS]
 
 
 def _numpy(tensor):
@@ -47,13 +40,14 @@ def _numpy(tensor):
     [
         ("InceptionV1", {"auxiliary": True}, 13_378_280, 13_378_280, 1.591),
         ("InceptionV1BN", {"auxiliary": True}, 13_004_888, None, None),
-        ("InceptionV3", {"norm_scale": True}, 23_834_568, 23_869_000, 5.713),
-        ("InceptionV3", {"norm_scale": True, "auxiliary": True}, 27_161_264, None, None),
-        ("InceptionResNetV2", {"norm_scale": True}, 55_843_464, 55_904_008, 13.156),
+        pytest.param(
+            *("InceptionV3", {"norm_scale": True, "auxiliary": True}, 27_161_264, None, None),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=str,
 )
-def test_published_counts_of_other_forms(name, overrides, trainable, total, gmacs):
+def test_published_counts_with_auxiliary_classifiers(name, overrides, trainable, total, gmacs):
     """The rows themselves are counted with all the others in test_variants."""
     counted = complexity(create_model(name, **overrides))
     assert counted.trainable == trainable
@@ -170,31 +164,50 @@ def _pairs(theirs, ours, config):
             yield layer, ours.get_layer(f"features_conv{layer.name[7:].replace('bn', 'norm')}")
 
 
+# timm's forms of our networks, and what they count: trainable and all parameters, GMAC
 TIMM = {
-    "inception_v3": ("InceptionV3", {"norm_scale": True, "pool_padding": "counted"}),
-    "inception_v4": ("InceptionV4", {}),
-    "inception_resnet_v2": ("InceptionResNetV2", {"norm_scale": True}),
+    "inception_v3": (
+        *("InceptionV3", {"norm_scale": True, "pool_padding": "counted"}),
+        (23_834_568, 23_869_000, 5.713),
+    ),
+    "inception_v4": ("InceptionV4", {}, (42_679_816, 42_742_984, 12.254)),
+    "inception_resnet_v2": (
+        *("InceptionResNetV2", {"norm_scale": True}),
+        (55_843_464, 55_904_008, 13.156),
+    ),
 }
 
 
-@pytest.mark.parametrize(
-    "timm",
-    [
-        "inception_v3",
-        pytest.param("inception_v4", marks=pytest.mark.slow),
-        pytest.param("inception_resnet_v2", marks=pytest.mark.slow),
-    ],
-)
-def test_logits_are_timms(timm):
-    name, overrides = TIMM[timm]
-    model = _logits(name, **overrides)
-    set_synthetic_weights(model, timm_name(timm, variants.get(name).config))
-    golden = np.load(GOLDEN / f"timm_{timm}.npz")
+@functools.cache
+def _timm(network):
+    """Our network in timm's form, with its synthetic weights."""
+    name, overrides, _ = TIMM[network]
+    shape = (None, None, 3)
+    model = create_model(name, input_shape=shape, classifier_activation=None, **overrides)
+    set_synthetic_weights(model, timm_name(network, variants.get(name).config))
+    return model
+
+
+def _networks():
+    slow = ("inception_v4", "inception_resnet_v2")
+    return [pytest.param(n, marks=[pytest.mark.slow] * (n in slow)) for n in TIMM]
+
+
+@pytest.mark.parametrize("network", _networks())
+def test_logits_are_timms(network):
+    golden = np.load(GOLDEN / f"timm_{network}.npz")
     assert len(golden.files) == 2
     for key in golden.files:
         size = int(key.removeprefix("logits_"))
-        logits = _numpy(model(synthetic_images(2, size), training=False))
+        logits = _numpy(_timm(network)(synthetic_images(2, size), training=False))
         np.testing.assert_allclose(logits, golden[key], atol=1e-4)
+
+
+@pytest.mark.parametrize("network", _networks())
+def test_counts_are_timms(network):
+    counted = complexity(_timm(network), (299, 299, 3))
+    found = counted.trainable, counted.parameters, round(counted.macs / 1e9, 3)
+    assert found == TIMM[network][-1]
 
 
 def test_the_way_average_poolings_meet_the_border_is_an_option():
@@ -263,7 +276,8 @@ def test_every_weight_learns(config, policy):
     keras.config.set_dtype_policy(policy)
     keras.utils.set_random_seed(0)
     model = create_model(config, input_shape=(139, 139, 3), classes=3)
-    model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy", run_eagerly=True)
+    optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1), initial_scale=64)
+    model.compile(optimizer, "sparse_categorical_crossentropy", run_eagerly=True)
     x = np.random.RandomState(0).normal(size=(4, 139, 139, 3)).astype("float32")
     before = [_numpy(weight) for weight in model.trainable_weights]
     losses = [model.train_on_batch(x, np.arange(4) % 3) for _ in range(2)]
@@ -329,12 +343,16 @@ def test_channels_first_builds_the_same_network():
         )
 
 
-@pytest.mark.parametrize("name", ["InceptionV1", "InceptionV3", "tiny_inception_resnet"])
-def test_names_of_weights_are_a_file_format(name):
-    config = {**{n: n for n in ROWS}, "tiny_inception_resnet": TINY_RESNET}[name]
-    model = create_model(config, input_shape=(75, 75, 3), norm_scale=True)
-    paths = [weight.path for weight in model.weights]
-    assert paths == (GOLDEN / f"weights_{name}.txt").read_text().split()
+def test_names_of_weights_are_a_file_format():
+    shape = (75, 75, 3)
+    models = {
+        "InceptionV1": create_model("InceptionV1", input_shape=shape),
+        "InceptionV3": _timm("inception_v3"),
+        "tiny_inception_resnet": create_model(TINY_RESNET, input_shape=shape, norm_scale=True),
+    }
+    for name, model in models.items():
+        golden = (GOLDEN / f"weights_{name}.txt").read_text().split()
+        assert sorted(weight.path for weight in model.weights) == sorted(golden)
 
 
 def test_names_are_those_of_the_built_network():
