@@ -10,7 +10,8 @@ class AuxiliaryModel(keras.Model):
     In `fit` and `train_on_batch` the loss is that of the first output and `auxiliary_weight`
     times that of every other one with the same labels and sample weights. Everywhere else
     (calls, `predict`, `evaluate`, metrics, `model.output`, another model that this one is
-    part of) there is the first output alone.
+    part of) there is the first output alone. `keras.Model(model.input, model.output)` is the
+    trained network without the auxiliary ones.
 
     Args:
         inputs: as in `keras.Model`.
@@ -62,7 +63,7 @@ class AuxiliaryModel(keras.Model):
             self._in_train_step = False
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        output, *auxiliary = y_pred if self._in_train_step else [y_pred]
+        output, *auxiliary = y_pred if isinstance(y_pred, list) else [y_pred]
         loss = super().compute_loss(x, y, output, sample_weight, training)
         for prediction in auxiliary:
             # Keras has no public name for the compiled loss without the regularization.
@@ -70,7 +71,7 @@ class AuxiliaryModel(keras.Model):
         return loss
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        output = y_pred[0] if self._in_train_step else y_pred
+        output = y_pred[0] if isinstance(y_pred, list) else y_pred
         return super().compute_metrics(x, y, output, sample_weight)
 
     def get_config(self):

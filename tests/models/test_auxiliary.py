@@ -131,7 +131,8 @@ def test_v1_trains_in_every_weight(policy):
         assert keras.backend.standardize_dtype(output.dtype) == "float32"
     x = _images(80, 8)
     y = np.arange(8) % 2
-    model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy", run_eagerly=True)
+    optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1), initial_scale=64)
+    model.compile(optimizer, "sparse_categorical_crossentropy", run_eagerly=True)
     before = [_numpy(weight) for weight in model.trainable_weights]
     for _ in range(2):
         assert np.isfinite(model.train_on_batch(x, y))
@@ -212,6 +213,10 @@ def test_is_saved_and_trained_on(tmp_path):
     np.testing.assert_array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))
     clone = keras.models.clone_model(model)
     assert clone.count_params() == model.count_params()
+    trained = keras.Model(model.input, model.output)
+    np.testing.assert_array_equal(trained.predict(x, verbose=0), model.predict(x, verbose=0))
+    plain = create_model(TINY_V1, input_shape=(80, 80, 3), classes=2)
+    assert [w.path for w in trained.weights] == [w.path for w in plain.weights]
 
 
 def test_opens_in_a_fresh_process(tmp_path):
@@ -223,3 +228,35 @@ def test_opens_in_a_fresh_process(tmp_path):
     finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr[-2000:]
     assert finished.stdout.split()[-1] == "0.7"
+
+
+@pytest.mark.slow
+@pytest.mark.only_tensorflow
+def test_two_replicas_train_as_one():
+    """Replicas run in threads that take turns; the model's own state must not mix them up."""
+    finished = subprocess.run([sys.executable, "-c", REPLICAS], capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr[-2000:]
+    one, two = (line.split() for line in finished.stdout.splitlines()[-2:])
+    np.testing.assert_allclose([float(n) for n in two], [float(n) for n in one], rtol=1e-4)
+
+
+REPLICAS = """
+import contextlib
+import keras, numpy as np, tensorflow as tf
+from keras_resnext.models.auxiliary import AuxiliaryModel
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+random = np.random.RandomState(0)
+x = random.normal(size=(16, 5)).astype("float32")
+y = random.randint(0, 3, 16)
+for scope in (contextlib.nullcontext(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope()):
+    keras.utils.set_random_seed(0)
+    with scope:
+        image = keras.Input((5,))
+        hidden = keras.layers.Dense(4, "relu")(image)
+        outputs = [keras.layers.Dense(3, "softmax")(hidden) for _ in range(3)]
+        model = AuxiliaryModel(image, outputs)
+        model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    history = model.fit(x, y, batch_size=8, epochs=3, shuffle=False, verbose=0).history
+    print(*history["loss"], *history["accuracy"])
+"""

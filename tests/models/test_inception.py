@@ -1,6 +1,5 @@
 """The Inception networks against the papers' counts and keras.applications."""
 
-import functools
 import pathlib
 
 import keras
@@ -15,22 +14,16 @@ from keras_resnext.models import variants
 from keras_resnext.models.builders import build_features
 from keras_resnext.models.complexity import complexity
 from keras_resnext.models.inception_config import InceptionConfig
+from keras_resnext.weights.grammar import timm_config
 from keras_resnext.weights.inception_names import convolutions, keras_layers, timm_layers
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 ROWS = [n for n, row in variants.VARIANTS.items() if isinstance(row.config, InceptionConfig)]
-LARGE = ("InceptionV1Naive", "InceptionV4", "InceptionResNetV1", "InceptionResNetV2")
 
 
 def _rows():
-    slow = {name: pytest.mark.slow for name in (*LARGE, "InceptionResNetV2Paper")}
-    return [pytest.param(name, marks=slow.get(name, ())) for name in ROWS]
-
-
-@functools.cache
-def _logits(name, **overrides):
-    """A network for images of any size."""
-    return create_model(name, input_shape=(None, None, 3), classifier_activation=None, **overrides)
+    fast = ("InceptionV1", "InceptionV2")  # the tiny networks stand for the others
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name not in fast)) for name in ROWS]
 
 
 def _numpy(tensor):
@@ -45,13 +38,14 @@ def _numpy(tensor):
     [
         ("InceptionV1", {"auxiliary": True}, 13_378_280, 13_378_280, 1.591),
         ("InceptionV1BN", {"auxiliary": True}, 13_004_888, None, None),
-        ("InceptionV3", {"norm_scale": True}, 23_834_568, 23_869_000, 5.713),
-        ("InceptionV3", {"norm_scale": True, "auxiliary": True}, 27_161_264, None, None),
-        ("InceptionResNetV2", {"norm_scale": True}, 55_843_464, 55_904_008, 13.156),
+        pytest.param(
+            *("InceptionV3", {"norm_scale": True, "auxiliary": True}, 27_161_264, None, None),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=str,
 )
-def test_published_counts_of_other_forms(name, overrides, trainable, total, gmacs):
+def test_published_counts_with_auxiliary_classifiers(name, overrides, trainable, total, gmacs):
     """The rows themselves are counted with all the others in test_variants."""
     counted = complexity(create_model(name, **overrides))
     assert counted.trainable == trainable
@@ -160,6 +154,23 @@ def _pairs(theirs, ours, config):
     return [(by_name[names[layer.name]], layer) for layer in targets]
 
 
+# timm's forms of our networks: trainable and all parameters, and GMAC
+TIMM = {
+    "inception_v3": (23_834_568, 23_869_000, 5.713),
+    "inception_v4": (42_679_816, 42_742_984, 12.254),
+    "inception_resnet_v2": (55_843_464, 55_904_008, 13.156),
+}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n != "inception_v3")) for n in TIMM]
+)
+def test_counts_are_timms(name):
+    counted = complexity(create_model(timm_config(name)))
+    found = counted.trainable, counted.parameters, round(counted.macs / 1e9, 3)
+    assert found == TIMM[name]
+
+
 def test_the_way_average_poolings_meet_the_border_is_an_option():
     """With the border counted, a corner of ones has a mean of 4/9."""
     image = keras.Input((9, 9, 3))
@@ -226,7 +237,8 @@ def test_every_weight_learns(config, policy):
     keras.config.set_dtype_policy(policy)
     keras.utils.set_random_seed(0)
     model = create_model(config, input_shape=(139, 139, 3), classes=3)
-    model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy", run_eagerly=True)
+    optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1), initial_scale=64)
+    model.compile(optimizer, "sparse_categorical_crossentropy", run_eagerly=True)
     x = np.random.RandomState(0).normal(size=(4, 139, 139, 3)).astype("float32")
     before = [_numpy(weight) for weight in model.trainable_weights]
     losses = [model.train_on_batch(x, np.arange(4) % 3) for _ in range(2)]
@@ -292,12 +304,16 @@ def test_channels_first_builds_the_same_network():
         )
 
 
-@pytest.mark.parametrize("name", ["InceptionV1", "InceptionV3", "tiny_inception_resnet"])
-def test_names_of_weights_are_a_file_format(name):
-    config = {**{n: n for n in ROWS}, "tiny_inception_resnet": TINY_RESNET}[name]
-    model = create_model(config, input_shape=(75, 75, 3), norm_scale=True)
-    paths = [weight.path for weight in model.weights]
-    assert paths == (GOLDEN / f"weights_{name}.txt").read_text().split()
+def test_names_of_weights_are_a_file_format():
+    shape = (75, 75, 3)
+    models = {
+        "InceptionV1": create_model("InceptionV1", input_shape=shape),
+        "InceptionV3": create_model(timm_config("inception_v3"), input_shape=shape),
+        "tiny_inception_resnet": create_model(TINY_RESNET, input_shape=shape, norm_scale=True),
+    }
+    for name, model in models.items():
+        golden = (GOLDEN / f"weights_{name}.txt").read_text().split()
+        assert sorted(weight.path for weight in model.weights) == sorted(golden)
 
 
 def test_names_are_those_of_the_built_network():
