@@ -7,7 +7,7 @@ import keras
 
 # Where the main path of a network leaves a stem's convolution, a block or a stage, activated.
 _ON_THE_MAIN_PATH = re.compile(
-    r"stem\w*_relu|(?P<stage>stage\d+_(block\d+|merge)_(out|preact_relu)|features_relu)"
+    r"stem\w*_relu|(?P<stage>stage\d+_(block\d+|merge)_(out|preact_relu)|features(_conv)?_relu)"
 )
 _OPEN_SIZE = 256
 
