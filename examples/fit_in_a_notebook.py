@@ -17,7 +17,7 @@ train = training_batches(digits, batch_size=32, drop_remainder=True)
 test = test_batches(digits, batch_size=32)
 
 keras.utils.set_random_seed(0)
-model = keras_resnext.ResNeXt20(weights=None, classes=len(digits.class_names))
+model = keras_resnext.ResNeXt35(weights=None, classes=len(digits.class_names))
 model.compile(
     keras.optimizers.SGD(0.05, momentum=0.9, nesterov=True),
     loss="categorical_crossentropy",

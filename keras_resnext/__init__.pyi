@@ -51,9 +51,9 @@ from .applications import ResNet200V2 as ResNet200V2
 from .applications import ResNet1202 as ResNet1202
 from .applications import ResNetAA50 as ResNetAA50
 from .applications import ResNetBlur50 as ResNetBlur50
-from .applications import ResNeXt20 as ResNeXt20
 from .applications import ResNeXt29_8x64d as ResNeXt29_8x64d
 from .applications import ResNeXt29_16x64d as ResNeXt29_16x64d
+from .applications import ResNeXt35 as ResNeXt35
 from .applications import ResNeXt50 as ResNeXt50
 from .applications import ResNeXt50_1x64d as ResNeXt50_1x64d
 from .applications import ResNeXt50_2x40d as ResNeXt50_2x40d

@@ -64,7 +64,7 @@ def create_model(
 
     Example:
 
-    >>> model = create_model("ResNeXt20", classes=3, cardinality=4, width_per_group=32)
+    >>> model = create_model("ResNeXt35", classes=3, cardinality=4, width_per_group=32)
     >>> model.output_shape
     (None, 3)
     """

@@ -64,7 +64,7 @@ def test_every_row_has_a_documented_function_with_the_contract(name):
 
 
 def test_functions_build_what_they_say():
-    model = keras_resnext.ResNeXt20(classes=7, cardinality=4, width_per_group=32, name="mine")
+    model = keras_resnext.ResNeXt35(classes=7, cardinality=4, width_per_group=32, name="mine")
     assert (model.name, model.output_shape) == ("mine", (None, 7))
     assert model.get_layer("stage1_block1_conv2").groups == 4
     headless = keras_resnext.ResNet20(include_top=False, pooling="avg")
@@ -245,10 +245,10 @@ def test_bad_arguments_are_refused_before_any_work(arguments, says, monkeypatch)
 
     monkeypatch.setattr("keras_resnext.applications.build_features", no_work)
     with pytest.raises(ValueError, match=says):
-        create_model(**{"model": "ResNeXt20", **arguments})
+        create_model(**{"model": "ResNeXt35", **arguments})
 
 
-@pytest.mark.parametrize("name", ["ResNeXt20", "ResNet18", "ResNet50V2"])
+@pytest.mark.parametrize("name", ["ResNeXt35", "ResNet18", "ResNet50V2"])
 def test_names_of_weights_are_a_file_format(name):
     paths = [weight.path for weight in create_model(name).weights]
     assert paths == (GOLDEN / f"weights_{name}.txt").read_text().split()

@@ -184,7 +184,7 @@ def _load_digits(source: str, image_size: int | None, seed: int) -> Dataset:
         class_names=tuple("0123456789"),
         image_size=images.shape[1],
         augmentation="shift",  # a mirrored 2 is no digit
-        epochs=20,
+        epochs=15,
         batch_size=32,
         mean=(0.305,) * 3,
         std=(0.324,) * 3,

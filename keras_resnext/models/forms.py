@@ -33,7 +33,7 @@ def move_weights(source, target):
 
     >>> import keras_resnext
     >>> grouped, branches = (
-    ...     keras_resnext.ResNeXt20(cardinality=2, blocks=(1, 1, 1), form=form) for form in "ca"
+    ...     keras_resnext.ResNeXt35(cardinality=2, blocks=(1, 1, 1), form=form) for form in "ca"
     ... )
     >>> move_weights(grouped, branches) is branches
     True

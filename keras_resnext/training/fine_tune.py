@@ -34,8 +34,8 @@ def fine_tuned_model(name, weights, classes, **contract):
     >>> import keras_resnext, pathlib, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     file = pathlib.Path(folder) / "model.keras"
-    ...     keras_resnext.ResNeXt20(classes=10).save(file)
-    ...     model = fine_tuned_model("ResNeXt20", file, classes=3)
+    ...     keras_resnext.ResNeXt35(classes=10).save(file)
+    ...     model = fine_tuned_model("ResNeXt35", file, classes=3)
     >>> model.output_shape
     (None, 3)
     """
@@ -77,7 +77,7 @@ def freeze(model, through):
     Example:
 
     >>> import keras_resnext
-    >>> model = freeze(keras_resnext.ResNeXt20(), 1)
+    >>> model = freeze(keras_resnext.ResNeXt35(), 1)
     >>> [model.get_layer(f"stage{s}_block1_conv1").trainable for s in (1, 2)]
     [False, True]
     """

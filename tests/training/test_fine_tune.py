@@ -34,9 +34,9 @@ def _randomized(model):
 
 
 def test_weights_of_ours(tmp_path):
-    source = _randomized(create_model("ResNeXt20", classes=10, **SMALL))
+    source = _randomized(create_model("ResNeXt35", classes=10, **SMALL))
     source.save(tmp_path / "model.keras")
-    model = fine_tuned_model("ResNeXt20", tmp_path / "model.keras", classes=3, **SMALL)
+    model = fine_tuned_model("ResNeXt35", tmp_path / "model.keras", classes=3, **SMALL)
     assert model.output_shape == (None, 3)
     _assert_same_backbone(model, source)
     with pytest.raises(ValueError, match="those of another network than ResNet20"):
@@ -55,9 +55,9 @@ def test_weights_of_timm(tmp_path):
 
 def test_weights_that_are_not_there():
     with pytest.raises(ValueError, match="a file that is not there"):
-        fine_tuned_model("ResNeXt20", "no/model.keras", classes=3)
+        fine_tuned_model("ResNeXt35", "no/model.keras", classes=3)
     with pytest.raises(ValueError, match="No checkpoint"):
-        fine_tuned_model("ResNeXt20", "imagenet", classes=3)
+        fine_tuned_model("ResNeXt35", "imagenet", classes=3)
 
 
 # ----------------------------------------------------------------------------------- what is frozen
@@ -67,7 +67,7 @@ def test_weights_that_are_not_there():
 @pytest.mark.parametrize("through", [0, 2])
 def test_what_is_frozen_does_not_change_by_a_bit(policy, through):
     keras.config.set_dtype_policy(policy)
-    model = freeze(create_model("ResNeXt20", classes=2, **SMALL), through)
+    model = freeze(create_model("ResNeXt35", classes=2, **SMALL), through)
     before = _values(model, top=True)
     optimizer = keras.optimizers.SGD(0.1, momentum=0.9, weight_decay=0.1)
     model.compile(optimizer, "sparse_categorical_crossentropy", auto_scale_loss=False)
@@ -83,7 +83,7 @@ def test_what_is_frozen_does_not_change_by_a_bit(policy, through):
 
 
 def test_freezing_nothing_and_what_is_no_stage():
-    model = freeze(create_model("ResNeXt20", **SMALL), None)
+    model = freeze(create_model("ResNeXt35", **SMALL), None)
     assert all(layer.trainable for layer in model.layers)
     with pytest.raises(ValueError, match="through=5"):
         freeze(model, 5)
@@ -99,7 +99,7 @@ def test_stages_learn_at_their_rates():
     x = np.random.RandomState(0).normal(size=(4, 16, 16, 3)).astype("float32")
     for decay in (1.0, 0.5):
         keras.utils.set_random_seed(1)
-        model = create_model("ResNeXt20", classes=2, **SMALL)
+        model = create_model("ResNeXt35", classes=2, **SMALL)
         before = _values(model, top=True)
         model.compile(StagewiseSGD(0.1, stage_decay=decay), "sparse_categorical_crossentropy")
         model.fit(x, np.arange(4) % 2, batch_size=4, verbose=0)
@@ -114,7 +114,7 @@ def test_stages_learn_at_their_rates():
 
 
 def test_the_optimizer_survives_a_file(tmp_path):
-    model = create_model("ResNeXt20", classes=2, **SMALL)
+    model = create_model("ResNeXt35", classes=2, **SMALL)
     model.compile(StagewiseSGD(0.1, stage_decay=0.5), "sparse_categorical_crossentropy")
     model.save(tmp_path / "model.keras")
     assert keras.saving.load_model(tmp_path / "model.keras").optimizer.stage_decay == 0.5
@@ -129,7 +129,7 @@ def test_the_optimizer_survives_a_file(tmp_path):
 @pytest.mark.only_tensorflow
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
 def test_the_command_line_fine_tunes(tmp_path, precision, capsys):
-    source = create_model("ResNeXt20", classes=7, blocks=(1, 1, 1))
+    source = create_model("ResNeXt35", classes=7, blocks=(1, 1, 1))
     old, run = tmp_path / "old.keras", tmp_path / "run"
     source.save(old)
     arguments = f"train --weights {old} --set blocks=(1,1,1) --epochs 1 --freeze 1"
