@@ -5,6 +5,7 @@ from .layers import DropBlock2D as DropBlock2D
 from .layers import DropPath as DropPath
 from .layers import EfficientChannelAttention as EfficientChannelAttention
 from .layers import GroupedConv2D as GroupedConv2D
+from .layers import Preprocessing as Preprocessing
 from .layers import SelectiveKernel as SelectiveKernel
 from .layers import SqueezeExcite as SqueezeExcite
 from .layers import UpsampleAdd as UpsampleAdd
@@ -98,3 +99,4 @@ from .models.features import feature_extractor as feature_extractor
 from .models.forms import move_weights as move_weights
 from .models.variants import list_models as list_models
 from .version import __version__ as __version__
+from .weights.fold import fold_batch_norm as fold_batch_norm

@@ -19,19 +19,21 @@ _OUTPUT_AXES = {
 }
 
 
-def fold_batch_norm(model):
+def fold_batch_norm(model, dtype=None):
     """Return an equal model for inference whose convolutions have taken in their batch norm.
 
     A batch norm of fixed statistics multiplies and shifts each channel; where it directly follows a
     convolution (grouped and depthwise ones too) or a dense layer, the kernel can do the one and a
-    bias the other. A batch norm stays as it is where something else comes before it: a sum or a
-    concatenation (pre-activation blocks; `multi_kernel` and `multi_dilation` blocks), several readers
-    of the convolution's output, or a layer of its own around it (`SelectiveKernel`).
+    bias the other. A batch norm stays as it is after a sum or a concatenation (where pre-activation
+    blocks begin; in `multi_kernel` and `multi_dilation` blocks), after a convolution whose output
+    has other readers too, and within a layer of its own (`SelectiveKernel`).
 
     Args:
         model: functional or Sequential `keras.Model`, of this package or any other, on any
             backend; models nested in it are folded as well. It is not changed, and shares no
             weight with what is returned.
+        dtype: the name of a Keras dtype policy, such as `"mixed_bfloat16"`, for every layer but
+            those that give the outputs, which compute in float32 then. None keeps each layer's.
 
     Returns:
         A `keras.Model` with the same inputs, outputs and names of layers, less those of the
@@ -49,7 +51,7 @@ def fold_batch_norm(model):
     False
     """
     norms = dict(_foldable(model))  # by the layer that takes each in
-    clones = _Clones(norms)
+    clones = _Clones(norms, {x._keras_history.operation for x in model.outputs}, dtype)
     with _room_for_recursion(len(model.layers)):
         # A Sequential model keeps identities where its batch norms were.
         sequential = isinstance(model, keras.Sequential)
@@ -70,8 +72,9 @@ def fold_batch_norm(model):
 class _Clones:
     """What `keras.models.clone_model` asks for: the clone of a layer, and its outputs."""
 
-    def __init__(self, norms):
+    def __init__(self, norms, last, dtype):
         self.norms, self.folded = norms, set(norms.values())
+        self.last, self.dtype = last, dtype
         self.made, self.skipped = {}, set()
 
     def make(self, layer):
@@ -88,10 +91,13 @@ class _Clones:
 
     def _config(self, layer):
         config = layer.get_config()
-        if layer not in self.norms:
-            return config
-        kernel = next(key for key in config if key.endswith("kernel_initializer"))
-        return config | {"use_bias": True, kernel: "zeros"}  # random ones would be thrown away
+        if self.dtype and "dtype" in config:
+            config["dtype"] = "float32" if layer in self.last else self.dtype
+        if layer in self.norms:
+            config["use_bias"] = True
+            for key in config.keys() & {"kernel_initializer", "depthwise_initializer"}:
+                config[key] = "zeros"  # random numbers would be thrown away
+        return config
 
 
 def _foldable(model):
@@ -151,4 +157,3 @@ def _folded_weights(layer, norm):
 
 def _numbers(variable):
     return keras.ops.convert_to_numpy(variable).astype("float64")
-
