@@ -96,6 +96,7 @@ from .layers import DropBlock2D as DropBlock2D
 from .layers import DropPath as DropPath
 from .layers import EfficientChannelAttention as EfficientChannelAttention
 from .layers import GroupedConv2D as GroupedConv2D
+from .layers import Preprocessing as Preprocessing
 from .layers import ScaledAdd as ScaledAdd
 from .layers import SelectiveKernel as SelectiveKernel
 from .layers import SqueezeExcite as SqueezeExcite
@@ -110,3 +111,4 @@ from .models.forms import move_weights as move_weights
 from .models.inception_config import InceptionConfig as InceptionConfig
 from .models.variants import list_models as list_models
 from .version import __version__ as __version__
+from .weights.fold import fold_batch_norm as fold_batch_norm

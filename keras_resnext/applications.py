@@ -1,10 +1,7 @@
 """Models by name, with the contract of keras.applications."""
 
-import contextlib
 import functools
-import gc
 import inspect
-import sys
 
 import keras
 from keras import layers
@@ -12,7 +9,7 @@ from keras import layers
 from keras_resnext.errors import one_of
 from keras_resnext.models import variants
 from keras_resnext.models.baselines import baseline, is_baseline
-from keras_resnext.models.builders import build_features, finish
+from keras_resnext.models.builders import build_features, finish, undisturbed
 from keras_resnext.models.config import NetworkConfig
 from keras_resnext.weights.files import find_weights, given_tensors, published
 from keras_resnext.weights.grammar import split_tag, timm_config
@@ -89,7 +86,7 @@ def create_model(
     config = found.adapt(config) if found else config
 
     classifier = functools.partial(_classifier, config, classes, classifier_activation)
-    with _undisturbed(config.depth):
+    with undisturbed(config.depth):
         network = _build(
             config,
             _image(input_tensor, shape),
@@ -239,25 +236,6 @@ def _build(config, image, classifier, pooling, name):
         x = pool(name=f"{pooling}_pool")(x)
     network = keras.Model(_source(image), x, name=name)
     return finish(network, config, classifier) if classifier else network
-
-
-@contextlib.contextmanager
-def _undisturbed(depth):
-    """Build with room for recursion and without the garbage collector.
-
-    Keras follows a model's graph by recursion, some four calls a layer (ResNet-1202). Of the many
-    objects that a model is made of none is garbage yet, and looking through them again and
-    again takes a quarter of the time.
-    """
-    limit, collects = sys.getrecursionlimit(), gc.isenabled()
-    sys.setrecursionlimit(max(limit, 1000 + 6 * depth))
-    gc.disable()
-    try:
-        yield
-    finally:
-        sys.setrecursionlimit(limit)
-        if collects:
-            gc.enable()
 
 
 def application(name):

@@ -1,0 +1,171 @@
+"""What a network's images go through before it: resized, cropped, normalized."""
+
+import keras
+from keras import ops
+
+from keras_resnext.errors import one_of
+
+# Of ImageNet's training images, pixels from 0 to 1.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@keras.saving.register_keras_serializable("keras_resnext")
+class Preprocessing(keras.layers.Layer):
+    """Resize the shorter side, crop the middle, normalize: from any picture to a network's input.
+
+    What published networks are tested with, pixel for pixel as Pillow resizes (within one level of
+    256 here and there, from rounding). In front of a network it makes a model that takes uint8
+    images; it is made of matrix products, which every backend and every export format has.
+
+    Args:
+        size: int, height and width of the images to give, in pixels.
+        crop: float above 0, at most 1: the share of the shorter side that is kept. The shorter
+            side is resized to `floor(size / crop)` pixels first.
+        interpolation: `"bilinear"` or `"bicubic"`, antialiased.
+        mean, std: sequences of 3 floats by channel, of pixels scaled to 0..1.
+
+    Input shape:
+        `(batch, height, width, 3)`, or channels first in Keras's data format; uint8, or any other
+        type with values from 0 to 255. Height and width may differ from call to call.
+
+    Output shape:
+        `(batch, size, size, 3)`, in the layer's compute dtype; channels first likewise.
+
+    Raises:
+        ValueError: for a size, crop, interpolation, mean or std that describes no transform.
+
+    Example:
+
+    >>> import numpy as np
+    >>> photo = np.full((1, 375, 500, 3), 128, "uint8")
+    >>> tuple(Preprocessing(224, crop=0.875)(photo).shape)
+    (1, 224, 224, 3)
+    """
+
+    def __init__(
+        self,
+        size,
+        crop=0.875,
+        interpolation="bilinear",
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        **kwargs,
+    ):
+        # Pixels have more digits than bfloat16: nothing is cast before the end.
+        super().__init__(autocast=False, **kwargs)
+        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+            raise ValueError(f"`size` must be a positive integer. Received: size={size!r}")
+        if not 0 < crop <= 1:
+            raise ValueError(f"`crop` must be above 0, at most 1. Received: crop={crop!r}")
+        one_of("interpolation", interpolation, KERNELS)
+        self.size = size
+        self.crop = crop
+        self.interpolation = interpolation
+        self.mean = _three("mean", mean)
+        self.std = _three("std", std)
+        if min(self.std) <= 0:
+            raise ValueError(f"`std` must be above 0. Received: std={std!r}")
+        self.data_format = keras.config.image_data_format()
+
+    @property
+    def edge(self):
+        """The shorter side, in pixels, before the crop."""
+        return int(self.size / self.crop)
+
+    def call(self, inputs):
+        x = inputs
+        if self.data_format == "channels_last":
+            x = ops.transpose(x, (0, 3, 1, 2))
+        x = self._resized(ops.cast(x, "float32"))
+        x = x * self._by_channel(1 / (255 * s) for s in self.std)
+        x = x - self._by_channel(m / s for m, s in zip(self.mean, self.std, strict=True))
+        if self.data_format == "channels_last":
+            x = ops.transpose(x, (0, 2, 3, 1))
+        return ops.cast(x, self.compute_dtype)
+
+    def for_tf_data(self):
+        """Return the same as a function for `tf.data.Dataset.map`, on any backend of Keras.
+
+        Returns:
+            A function from one image, a tensor `(height, width, 3)`, to a float32 tensor
+            `(size, size, 3)`.
+        """
+        import tensorflow as tf
+
+        def preprocess(image):
+            shape = tf.shape(image)[:2]
+            target = self.edge * shape // tf.reduce_min(shape)
+            corner = tf.cast(tf.round((target - self.size) / 2), "int32")
+            for size in ((shape[0], target[1]), target):  # the width first, as Pillow does
+                image = tf.image.resize(image, size, self.interpolation, antialias=True)
+                image = tf.clip_by_value(tf.floor(image + 0.5), 0, 255)
+            middle = tf.slice(image, tf.concat([corner, [0]], 0), (self.size, self.size, 3))
+            return (middle / 255 - self.mean) / self.std
+
+        return preprocess
+
+    def compute_output_spec(self, inputs):
+        shape = self.compute_output_shape(inputs.shape)
+        return keras.KerasTensor(shape, dtype=self.compute_dtype)
+
+    def compute_output_shape(self, input_shape):
+        if self.data_format == "channels_last":
+            return (input_shape[0], self.size, self.size, 3)
+        return (input_shape[0], 3, self.size, self.size)
+
+    def get_config(self):
+        own = ("size", "crop", "interpolation", "mean", "std")
+        return {**super().get_config(), **{name: getattr(self, name) for name in own}}
+
+    def _resized(self, x):
+        """The middle of the resized image: one matrix a direction, the width first."""
+        height, width = ops.shape(x)[2:]  # of which exported models know no numbers
+        if x.shape[2:] == (self.size, self.size) and self.edge == self.size:
+            return x
+        known = isinstance(height, int) and isinstance(width, int)
+        short = min(height, width) if known else ops.minimum(height, width)
+        # Pillow rounds to whole levels after each direction, halves upwards.
+        x = _whole(ops.matmul(x, ops.transpose(self._matrix(width, short))))
+        return _whole(ops.matmul(self._matrix(height, short), x))
+
+    def _matrix(self, length, short):
+        """The share of each of `length` pixels in each of the cropped, of shape (size, length)."""
+        target = self.edge * length // short
+        length, target = ops.cast(length, "float32"), ops.cast(target, "float32")
+        first = ops.round((target - self.size) / 2)  # to even, as Python rounds
+        scale = length / target
+        centres = (ops.arange(self.size, dtype="float32") + first + 0.5) * scale
+        places = ops.arange(length, dtype="float32") + 0.5
+        distances = (ops.expand_dims(places, 0) - ops.expand_dims(centres, 1)) / ops.maximum(
+            scale, 1.0
+        )
+        shares = KERNELS[self.interpolation](ops.absolute(distances))
+        return shares / ops.sum(shares, axis=1, keepdims=True)
+
+    def _by_channel(self, values):
+        return ops.reshape(ops.convert_to_tensor(list(values), "float32"), (1, 3, 1, 1))
+
+
+def _triangle(x):
+    return ops.relu(1.0 - x)
+
+
+def _cubic(x):
+    """Keys's kernel of a = -1/2, Pillow's."""
+    near = (1.5 * x - 2.5) * x * x + 1.0
+    far = ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0
+    return ops.where(x < 1.0, near, ops.where(x < 2.0, far, 0.0))
+
+
+KERNELS = {"bilinear": _triangle, "bicubic": _cubic}
+
+
+def _whole(x):
+    return ops.clip(ops.floor(x + 0.5), 0.0, 255.0)
+
+
+def _three(name, values):
+    values = tuple(float(value) for value in values)
+    if len(values) != 3:
+        raise ValueError(f"`{name}` needs 3 numbers, one a channel. Received: {name}={values}")
+    return values

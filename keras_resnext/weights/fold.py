@@ -1,0 +1,159 @@
+"""Batch norm folded into the convolutions before it: the same network, for inference."""
+
+import collections
+
+import keras
+import numpy as np
+from keras import layers
+
+from keras_resnext.models.builders import undisturbed
+
+# What is linear, with the axes of its kernel that number the outputs.
+_OUTPUT_AXES = {
+    layers.DepthwiseConv1D: 2,
+    layers.DepthwiseConv2D: 2,
+    layers.Conv1D: 1,
+    layers.Conv2D: 1,
+    layers.Conv3D: 1,
+    layers.Dense: 1,
+}
+
+
+def fold_batch_norm(model, dtype=None):
+    """Return an equal model for inference whose convolutions have taken in their batch norm.
+
+    A batch norm of fixed statistics multiplies and shifts each channel; where it directly follows a
+    convolution (grouped and depthwise ones too) or a dense layer, the kernel can do the one and a
+    bias the other. A batch norm stays as it is after a sum or a concatenation (where pre-activation
+    blocks begin; in `multi_kernel` and `multi_dilation` blocks), after a convolution whose output
+    has other readers too, and within a layer of its own (`SelectiveKernel`).
+
+    Args:
+        model: functional or Sequential `keras.Model`, of this package or any other, on any
+            backend; models nested in it are folded as well. It is not changed, and shares no
+            weight with what is returned.
+        dtype: the name of a Keras dtype policy, such as `"mixed_bfloat16"`, for every layer but
+            those that give the outputs, which compute in float32 then. None keeps each layer's.
+
+    Returns:
+        A `keras.Model` with the same inputs, outputs and names of layers, less those of the
+        folded batch norms. It saves and loads like any other. Its outputs differ by rounding
+        only. It is not meant to be trained: it has no batch statistics to train with.
+
+    Raises:
+        ValueError: for a subclassed model, whose graph of layers is not known.
+
+    Example:
+
+    >>> import keras_resnext
+    >>> folded = fold_batch_norm(keras_resnext.ResNeXt35(weights=None))
+    >>> any("norm" in layer.name for layer in folded.layers)
+    False
+    """
+    norms = dict(_foldable(model))  # by the layer that takes each in
+    clones = _Clones(norms, {x._keras_history.operation for x in model.outputs}, dtype)
+    with undisturbed(len(model.layers)):
+        # A Sequential model keeps identities where its batch norms were.
+        sequential = isinstance(model, keras.Sequential)
+        result = keras.models.clone_model(
+            model,
+            clone_function=clones.make,
+            call_function=None if sequential else clones.call,
+            recursive=True,
+        )
+    for layer, clone in clones.made.items():
+        if layer in norms:
+            clone.set_weights(_folded_weights(layer, norms[layer]))
+        elif isinstance(layer, keras.Layer) and clone not in clones.skipped:
+            clone.set_weights(layer.get_weights())
+    return result
+
+
+class _Clones:
+    """What `keras.models.clone_model` asks for: the clone of a layer, and its outputs."""
+
+    def __init__(self, norms, last, dtype):
+        self.norms, self.folded = norms, set(norms.values())
+        self.last, self.dtype = last, dtype
+        self.made, self.skipped = {}, set()
+
+    def make(self, layer):
+        if layer in self.folded:
+            clone = layers.Identity(name=layer.name, dtype=layer.dtype_policy)
+            self.skipped.add(clone)
+        else:
+            clone = type(layer).from_config(self._config(layer))
+        self.made[layer] = clone
+        return clone
+
+    def call(self, clone, *args, **kwargs):
+        return args[0] if clone in self.skipped else clone(*args, **kwargs)
+
+    def _config(self, layer):
+        config = layer.get_config()
+        if self.dtype and "dtype" in config:
+            config["dtype"] = "float32" if layer in self.last else self.dtype
+        if layer in self.norms:
+            config["use_bias"] = True
+            for key in config.keys() & {"kernel_initializer", "depthwise_initializer"}:
+                config[key] = "zeros"  # random numbers would be thrown away
+        return config
+
+
+def _foldable(model):
+    """Yield each layer that can take in the batch norm after it, with that."""
+    nodes = _calls(model)
+    calls = collections.Counter(node.operation for node in nodes)
+    readers = collections.Counter(id(x) for node in nodes for x in node.input_tensors)
+    readers.update(id(x) for x in model.outputs)
+    for node in nodes:
+        norm = node.operation
+        if isinstance(norm, keras.Model):
+            yield from _foldable(norm)
+        elif isinstance(norm, layers.BatchNormalization):
+            x = node.input_tensors[0]
+            layer = x._keras_history.operation
+            alone = readers[id(x)] == calls[norm] == calls[layer] == 1
+            if alone and not node.arguments.kwargs.get("training") and _fits(layer, norm, x):
+                yield layer, norm
+
+
+def _calls(model):
+    """The nodes of a model's graph: each a call of an operation."""
+    graph = model._functional if isinstance(model, keras.Sequential) else model
+    try:
+        return [node for depth in graph._nodes_by_depth.values() for node in depth]
+    except AttributeError as error:
+        raise ValueError(
+            "`fold_batch_norm` needs a functional or a built Sequential model, whose graph of "
+            f"layers is known. Received: {model.name}, a {type(model).__name__}"
+        ) from error
+
+
+def _fits(layer, norm, x):
+    """Whether a batch norm scales exactly what the kernel of a layer can."""
+    first = getattr(layer, "data_format", "channels_last") == "channels_first"
+    return (
+        isinstance(layer, tuple(_OUTPUT_AXES))
+        and layer.activation is keras.activations.linear
+        and layer.compute_dtype == norm.compute_dtype
+        and norm.axis % len(x.shape) == (1 if first else len(x.shape) - 1)
+    )
+
+
+def _folded_weights(layer, norm):
+    """The kernel and the bias of a layer that does what the layer and its batch norm did."""
+    kernel = _numbers(layer.kernel)
+    bias = _numbers(layer.bias) if layer.use_bias else 0.0
+    scale = 1.0 if norm.gamma is None else _numbers(norm.gamma)
+    scale = scale / np.sqrt(_numbers(norm.moving_variance) + norm.epsilon)
+    shift = 0.0 if norm.beta is None else _numbers(norm.beta)
+    axes = next(axes for kind, axes in _OUTPUT_AXES.items() if isinstance(layer, kind))
+    return [
+        kernel * scale.reshape(kernel.shape[-axes:]),
+        (bias - _numbers(norm.moving_mean)) * scale + shift,
+    ]
+
+
+def _numbers(variable):
+    return keras.ops.convert_to_numpy(variable).astype("float64")

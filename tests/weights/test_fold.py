@@ -1,0 +1,175 @@
+"""Folding against the network itself, in every kind of network that the table has."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_resnext import ResNetConfig, create_model, fold_batch_norm
+from keras_resnext.models import variants
+
+SIZE = 64
+
+
+def kinds():
+    """A small network of each combination of techniques in the table, and of others."""
+    found = {}
+    residual = (r for r in variants.VARIANTS.values() if isinstance(r.config, ResNetConfig))
+    for row in residual:
+        config = row.config
+        short = {"blocks": tuple(2 if config.big_little else 1 for _ in config.blocks)}
+        if config.cardinality > 1:
+            short |= {"cardinality": 4, "width_per_group": 16}
+        if len(config.blocks) == 4:
+            short |= {"filters": (16, 16, 32, 32), "stem_filters": 16}
+        found.setdefault(config.replace(**short), row.name)
+    small = variants.get("ResNeXt35").config.replace(blocks=(1, 1, 1))
+    return {name: config for config, name in found.items()} | {
+        "bias": small.replace(use_bias=True),
+        "multi_kernel": small.replace(block="multi_kernel"),
+        "form a": small.replace(form="a", cardinality=2),
+        "drops": small.replace(drop_block=0.2, drop_path=0.2),
+        "InceptionV3": variants.get("InceptionV3").config,
+    }
+
+
+def randomise(model, seed=0):
+    """Statistics and scales as training leaves them: nowhere 0 and 1."""
+    random = np.random.RandomState(seed)
+    for variable in model.weights:
+        shape = variable.shape
+        draw = {
+            "moving_variance": lambda shape: random.uniform(0.5, 1.5, shape),
+            "gamma": lambda shape: random.uniform(0.5, 1.0, shape),
+            "moving_mean": lambda shape: random.normal(0, 0.1, shape),
+            "beta": lambda shape: random.normal(0, 0.1, shape),
+            "bias": lambda shape: random.normal(0, 0.1, shape),
+        }.get(variable.path.rsplit("/")[-1])
+        if draw:
+            variable.assign(draw(shape))
+
+
+def images(count=2, size=SIZE):
+    return np.random.RandomState(1).normal(0, 1, (count, size, size, 3)).astype("float32")
+
+
+def outputs(model, x):
+    return keras.ops.convert_to_numpy(model(x, training=False))
+
+
+def norms(model):
+    return [x.name for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
+
+
+KINDS = kinds()
+# Norms after a sum or a concatenation of convolutions.
+STAY = {"multi_kernel": ("conv2_norm",), "form a": ("conv3_norm",)}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_of_network_gives_the_same(name):
+    config = KINDS[name]
+    size = max(SIZE, config.smallest_input)
+    model = create_model(config, classes=7, classifier_activation=None, input_shape=(size, size, 3))
+    randomise(model)
+    before = [keras.ops.convert_to_numpy(w) for w in model.weights]
+    x = images(size=size)
+    expected = outputs(model, x)
+    folded = fold_batch_norm(model)
+    np.testing.assert_allclose(outputs(folded, x), expected, atol=1e-4, rtol=1e-4)
+    assert np.abs(expected).max() > 0.1  # or the tolerance would say nothing
+
+    left = norms(folded)
+    assert len(left) < len(norms(model))
+    after_a_sum = ("preact_norm", "features_norm", *STAY.get(name, ()))
+    assert all(x.endswith(after_a_sum) for x in left), left
+    for old, weight in zip(before, model.weights, strict=True):
+        np.testing.assert_array_equal(old, keras.ops.convert_to_numpy(weight))
+    assert not {id(w) for w in model.weights} & {id(w) for w in folded.weights}
+    keras.backend.clear_session()
+
+
+def test_loaded_and_saved(tmp_path):
+    model = create_model("ResNeXt35", classes=3, attention="se")
+    randomise(model)
+    model.save(tmp_path / "model.keras")
+    folded = fold_batch_norm(keras.saving.load_model(tmp_path / "model.keras"))
+    assert not norms(folded)
+    folded.save(tmp_path / "folded.keras")
+    x = images(size=32)
+    again = keras.saving.load_model(tmp_path / "folded.keras")
+    np.testing.assert_array_equal(outputs(again, x), outputs(folded, x))
+    np.testing.assert_allclose(outputs(again, x), outputs(model, x), atol=1e-4)
+
+
+def test_what_must_stay():
+    """Two readers, an activation, training statistics, another axis, two calls, another dtype."""
+    image = keras.Input((8, 8, 4))
+    layers = keras.layers
+
+    def norm(x, **options):
+        return layers.BatchNormalization(**options)(x)
+
+    read_twice = layers.Conv2D(4, 1)(image)
+    activated = norm(layers.Conv2D(4, 1, activation="relu")(image))
+    other_axis = norm(layers.Conv2D(4, 1)(image), axis=1)
+    other_dtype = norm(layers.Conv2D(4, 1, dtype="mixed_bfloat16")(image), dtype="float32")
+    shared = layers.Conv2D(4, 1)
+    twice = layers.add([norm(shared(image)), shared(activated)])
+    model = keras.Model(
+        image,
+        layers.concatenate(
+            [read_twice, norm(read_twice), activated, other_axis, other_dtype, twice]
+        ),
+    )
+    randomise(model)
+    folded = fold_batch_norm(model)
+    assert norms(folded) == norms(model) and len(norms(model)) == 5
+    x = np.random.RandomState(0).normal(size=(2, 8, 8, 4)).astype("float32")
+    np.testing.assert_allclose(outputs(folded, x), outputs(model, x), atol=1e-6)
+
+
+def test_other_layers_and_nested_models():
+    layers = keras.layers
+    inner = keras.Sequential(
+        [
+            layers.Input((8, 8, 4)),
+            layers.DepthwiseConv2D(3, depth_multiplier=2, padding="same"),
+            layers.BatchNormalization(scale=False),
+            layers.Flatten(),
+            layers.Dense(5, use_bias=False),
+            layers.BatchNormalization(center=False),
+        ]
+    )
+    image = keras.Input((8, 8, 4))
+    model = keras.Model(image, inner(layers.Conv2D(4, 3, padding="same")(image)))
+    randomise(model)
+    x = np.random.RandomState(0).normal(size=(2, 8, 8, 4)).astype("float32")
+    for original in (inner, model):
+        folded = fold_batch_norm(original)
+        flat = folded._flatten_layers()
+        assert not any(isinstance(x, layers.BatchNormalization) for x in flat)
+        np.testing.assert_allclose(outputs(folded, x), outputs(original, x), atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_another_precision(dtype):
+    model = create_model("ResNet20", blocks=(1, 1, 1), classifier_activation=None)
+    randomise(model)
+    folded = fold_batch_norm(model, dtype=dtype)
+    policies = {x.name: x.dtype_policy.name for x in folded.layers}
+    assert policies.pop("predictions") == "float32"
+    policies.pop("image", None)
+    assert set(policies.values()) == {dtype}
+    x = images(size=32)
+    tolerance = {"float32": 1e-4, "mixed_bfloat16": 0.05}[dtype]
+    expected = outputs(model, x)
+    np.testing.assert_allclose(outputs(folded, x), expected, atol=tolerance * np.ptp(expected))
+
+
+def test_a_subclassed_model_is_refused():
+    class Own(keras.Model):
+        def call(self, x):
+            return x
+
+    with pytest.raises(ValueError, match="needs a functional or a built Sequential model.*Own"):
+        fold_batch_norm(Own())
