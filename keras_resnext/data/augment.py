@@ -11,6 +11,12 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
+from keras_resnext.data.decode import Crop, windows
+from keras_resnext.errors import unknown
+
+# Folded into seeds: beyond the number of any step.
+CROP = 1 << 20
+
 Step = Callable[[tf.Tensor, tf.Tensor, int], tf.Tensor]
 
 
@@ -19,12 +25,12 @@ class Augmentation:
     """A row of the table.
 
     Args:
-        steps: Called in turn with images, seed and the size of the images to give.
-        margin: How much larger than that size, as a factor, the images that it takes are.
+        steps: Called in turn with images, seed and the size of the images.
+        crop: Bounds of a random crop that comes before them, or None: the middle, whole.
     """
 
     steps: tuple[Step, ...]
-    margin: float = 1.0
+    crop: Crop | None = None
 
 
 def flip(images, seed, size=None):
@@ -66,32 +72,25 @@ def pad_and_crop(images, seed, size):
     return tf.gather(tf.gather(padded, rows, batch_dims=1), columns, axis=2, batch_dims=1)
 
 
-def random_resized_crop(images, seed, size, area=(0.08, 1.0), ratio=(3 / 4, 4 / 3)):
+PHOTOGRAPH = Crop()
+
+
+def random_resized_crop(images, seed, size, crop=PHOTOGRAPH):
     """Crop a part of random area and shape and resize it, bilinearly, to a square.
 
-    As in "Going Deeper with Convolutions", section 6: the area is uniform, the logarithm of width
-    over height is uniform; a crop that would stick out is cut to the image.
+    As in "Going Deeper with Convolutions", section 6: see ``decode.draw_window``.
 
     Args:
         images: uint8 of shape (batch, height, width, channels).
         seed: Two integers.
         size: Edge of the images to give, pixels.
-        area: Least and greatest share of the image's area.
-        ratio: Least and greatest width over height.
+        crop: Bounds of the crops.
 
     Returns:
         uint8 of shape (batch, size, size, channels).
     """
-    batch = tf.shape(images)[0]
-    shape = tf.cast(tf.shape(images)[1:3], tf.float32)
-    draw = tf.unstack(tf.random.stateless_uniform([4, batch], seed))
-    edge = tf.sqrt((area[0] + draw[0] * (area[1] - area[0])) * shape[0] * shape[1])
-    low, high = tf.math.log(ratio[0]), tf.math.log(ratio[1])
-    stretch = tf.exp((low + draw[1] * (high - low)) / 2)
-    extent = tf.stack([edge / stretch, edge * stretch], 1)
-    extent = tf.clip_by_value(tf.round(extent), 1.0, shape)
-    corner = tf.floor(tf.stack(draw[2:], 1) * (shape - extent + 1))
-    return _resize_boxes(images, tf.minimum(corner, shape - extent), extent, size)
+    draws = tf.random.stateless_uniform([4, tf.shape(images)[0]], seed)
+    return _resize_boxes(images, *windows(draws, tf.shape(images)[1:3], crop), size)
 
 
 def _resize_boxes(images, corner, extent, size):
@@ -112,25 +111,81 @@ def _resize_boxes(images, corner, extent, size):
 
 AUGMENTATIONS = {
     "none": Augmentation(()),
+    "flip": Augmentation((flip,)),
     "shift": Augmentation((pad_and_crop,)),
     "shift_flip": Augmentation((pad_and_crop, flip)),
-    "resized_crop_flip": Augmentation((random_resized_crop, flip), margin=256 / 224),
+    "resized_crop_flip": Augmentation((flip,), PHOTOGRAPH),
 }
 
 
+def find_augmentation(name: str) -> Augmentation:
+    """Give the row of ``AUGMENTATIONS`` of that name, or several in turn.
+
+    Args:
+        name: Of the row, or of several joined by "+".
+
+    Returns:
+        An Augmentation: all their steps, and the crop of the first that has one.
+
+    Raises:
+        ValueError: If there is none, with the nearest name.
+
+    Example:
+
+    >>> find_augmentation("shift+flip") == find_augmentation("shift_flip")
+    True
+    """
+    rows = []
+    for part in name.split("+"):
+        if part not in AUGMENTATIONS:
+            raise ValueError(unknown("augmentation", part, AUGMENTATIONS))
+        rows.append(AUGMENTATIONS[part])
+    crop = next((row.crop for row in rows if row.crop), None)
+    return Augmentation(tuple(step for row in rows for step in row.steps), crop)
+
+
 def augment(images, seed, augmentation: Augmentation, size: int):
-    """Apply each step of a row, each with a seed of its own.
+    """Crop and apply each step of a row, each with a seed of its own.
 
     Args:
         images: uint8 of shape (batch, height, width, channels).
         seed: Two integers.
         augmentation: A row of ``AUGMENTATIONS``.
-        size: Edge of the images to give, pixels.
+        size: Edge of the images to give, pixels: theirs, where nothing is cropped.
+
+    Returns:
+        uint8 of shape (batch, size, size, channels).
+    """
+    if augmentation.crop:
+        images = random_resized_crop(images, fold(seed, CROP), size, augmentation.crop)
+    return apply_steps(images, seed, augmentation, size)
+
+
+def apply_steps(images, seed, augmentation: Augmentation, size: int):
+    """Apply each step of a row to images that are cropped already.
+
+    Args:
+        images: uint8 of shape (batch, size, size, channels).
+        seed: Two integers.
+        augmentation: A row of ``AUGMENTATIONS``.
+        size: Edge of the images, pixels.
 
     Returns:
         uint8 of shape (batch, size, size, channels).
     """
     for number, step in enumerate(augmentation.steps):
-        own_seed = tf.random.experimental.stateless_fold_in(tf.cast(seed, tf.int64), number)
-        images = step(images, own_seed, size)
+        images = step(images, fold(seed, number), size)
     return images
+
+
+def fold(seed, number: int):
+    """Derive a seed.
+
+    Args:
+        seed: Two integers.
+        number: Another for each use.
+
+    Returns:
+        Two integers.
+    """
+    return tf.random.experimental.stateless_fold_in(tf.cast(seed, tf.int64), number)

@@ -10,12 +10,6 @@ from keras_resnext.data import pipeline
 from keras_resnext.data.datasets import Dataset, Part, load_dataset
 
 
-@pytest.fixture(params=["in memory", "streamed"])
-def memory(request, monkeypatch):
-    """Both ways that a data set can be read."""
-    monkeypatch.setattr(pipeline, "_fits_memory", lambda *_: request.param == "in memory")
-
-
 def numbered(count=50, classes=5, size=8):
     """A data set of which each image is a flat grey that is its number."""
     numbers = np.arange(count, dtype=np.uint8)[:, None, None, None]
@@ -37,7 +31,7 @@ def numbers(batches, dataset):
     return pixels(batches, dataset)[0][:, 4, 4, 0].round().astype(int)
 
 
-def test_each_epoch_is_the_data_set_in_another_order(memory):
+def test_each_epoch_is_the_data_set_in_another_order():
     dataset = numbered()
     batches = pipeline.training_batches(dataset, seed=1)
     epochs = [numbers(batches, dataset).tolist() for _ in range(3)]
@@ -52,7 +46,7 @@ def test_each_epoch_is_the_data_set_in_another_order(memory):
     assert numbers(other, dataset).tolist() != epochs[0]
 
 
-def test_labels_stay_with_their_images(memory):
+def test_labels_stay_with_their_images():
     dataset = numbered()
     images, labels = pixels(pipeline.training_batches(dataset), dataset)
     np.testing.assert_array_equal(images[:, 0, 0, 0].round() % 5, labels.argmax(1))
@@ -67,7 +61,7 @@ def test_label_smoothing_is_of_training_labels_only():
     assert set(np.unique(labels)) == {0, 1}
 
 
-def test_augmentation_differs_between_epochs_and_images(memory):
+def test_augmentation_differs_between_epochs_and_images():
     dataset = replace(numbered(), augmentation="shift", batch_size=50)
     images = np.zeros((50, 8, 8, 3), np.uint8)
     images[:, 4, 4] = 255
@@ -79,7 +73,7 @@ def test_augmentation_differs_between_epochs_and_images(memory):
     assert not np.array_equal(*places)
 
 
-def test_testing_neither_shuffles_nor_augments(memory):
+def test_testing_neither_shuffles_nor_augments():
     dataset = replace(numbered(), augmentation="shift_flip")
     batches = pipeline.test_batches(dataset)
     for _ in range(2):
@@ -102,7 +96,7 @@ def test_grey_arrays_are_shown_in_every_channel():
 
 
 @pytest.mark.parametrize("suffix, tolerance", [("png", 0), ("bmp", 0), ("gif", 0), ("jpg", 6)])
-def test_files_are_decoded_as_pillow_does(tmp_path, suffix, tolerance, memory, make_folder):
+def test_files_are_decoded_as_pillow_does(tmp_path, suffix, tolerance, make_folder):
     rng = np.random.default_rng(0)
     root = make_folder(tmp_path, count=5, suffix=suffix)
     for path in root.rglob(f"*.{suffix}"):
@@ -114,7 +108,7 @@ def test_files_are_decoded_as_pillow_does(tmp_path, suffix, tolerance, memory, m
     np.testing.assert_allclose(images, expected, atol=tolerance + 1e-3)
 
 
-def test_images_of_other_sizes_are_resized_and_cropped(tmp_path, memory):
+def test_images_of_other_sizes_are_resized_and_cropped(tmp_path):
     from sklearn.datasets import load_sample_image
 
     photo = Image.fromarray(load_sample_image("flower.jpg"))
@@ -161,12 +155,6 @@ def test_an_image_that_fails_only_when_decoded_is_named(tmp_path, monkeypatch, m
 def test_unknown_augmentation():
     with pytest.raises(ValueError, match='Unknown augmentation "shift_flp". Did you mean "shift_f'):
         pipeline.training_batches(numbered(), augmentation="shift_flp")
-
-
-def test_what_fits_into_memory(monkeypatch):
-    monkeypatch.setattr(pipeline, "_free_memory", lambda: 10_000_000)
-    assert pipeline._fits_memory(1000, 32)
-    assert not pipeline._fits_memory(10_000, 32)
 
 
 @pytest.mark.slow
