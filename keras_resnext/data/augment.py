@@ -11,11 +11,13 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
+from keras_resnext.data import policies
 from keras_resnext.data.decode import Crop, windows
 from keras_resnext.errors import unknown
 
 # Folded into seeds: beyond the number of any step.
 CROP = 1 << 20
+ERASED = Crop(area=(0.02, 0.33), ratio=(0.3, 3.3))
 
 Step = Callable[[tf.Tensor, tf.Tensor, int], tf.Tensor]
 
@@ -109,12 +111,119 @@ def _resize_boxes(images, corner, extent, size):
     return tf.cast(tf.round(crops), tf.uint8)
 
 
+def color_jitter(images, seed, size=None, strength=(0.4, 0.4, 0.4)):
+    """Change brightness, contrast and saturation of each image, as Pillow's ImageEnhance does.
+
+    Args:
+        images: uint8 of shape (batch, height, width, channels).
+        seed: Two integers.
+        size: Not used.
+        strength: Of the three: factors are uniform from 1 less this to 1 more.
+
+    Returns:
+        Images of the same shape and type.
+    """
+    draws = tf.random.stateless_uniform([3, tf.shape(images)[0], 1, 1, 1], seed, -1, 1)
+    factors = [1 + draws[k] * amount for k, amount in enumerate(strength)]
+    images = policies.blend(0, images, factors[0])
+    luma = tf.cast(policies.grey(images), tf.float32)
+    mean = tf.floor(tf.reduce_mean(luma, [1, 2, 3], keepdims=True) + 0.5)
+    images = policies.blend(mean, images, factors[1])
+    return policies.blend(policies.grey(images), images, factors[2])
+
+
+def cutout(images, seed, size):
+    """Paint a square of half the size grey, its middle anywhere; what sticks out is cut.
+
+    "Improved Regularization of Convolutional Neural Networks with Cutout".
+
+    Args:
+        images: uint8 of shape (batch, size, size, channels).
+        seed: Two integers.
+        size: Edge of the images, pixels.
+
+    Returns:
+        Images of the same shape and type.
+    """
+    count = tf.shape(images)[0]
+    middle = tf.random.stateless_uniform([count, 2], seed, 0, size, tf.int32)
+    return _paint(images, middle - size // 4, tf.fill([count, 2], size // 2))
+
+
+def random_erasing(images, seed, size, chance=0.5, box=ERASED):
+    """Paint a rectangle of random area and shape grey, in some of the images.
+
+    "Random Erasing Data Augmentation", algorithm 1.
+
+    Args:
+        images: uint8 of shape (batch, size, size, channels).
+        seed: Two integers.
+        size: Edge of the images, pixels.
+        chance: Share of the images that lose something.
+        box: Bounds of the rectangle.
+
+    Returns:
+        Images of the same shape and type.
+    """
+    draws = tf.random.stateless_uniform([5, tf.shape(images)[0]], seed)
+    corner, extent = windows(draws[:4], tf.constant([size, size]), box)
+    extent = tf.where((draws[4] < chance)[:, None], extent, 0.0)
+    return _paint(images, tf.cast(corner, tf.int32), tf.cast(extent, tf.int32))
+
+
+def _paint(images, corner, extent):
+    def within(axis):
+        places = tf.range(tf.shape(images)[1 + axis])[None]
+        begin = corner[:, axis, None]
+        return (places >= begin) & (places < begin + extent[:, axis, None])
+
+    inside = within(0)[:, :, None] & within(1)[:, None, :]
+    return tf.where(inside[..., None], tf.constant(policies.GREY, tf.uint8), images)
+
+
+def each(function: Callable) -> Step:
+    """Make a step for batches of a function of one image and a seed.
+
+    Args:
+        function: Takes uint8 (height, width, channels) and two integers, gives such an image.
+
+    Returns:
+        A step: each image gets a seed of its own.
+    """
+
+    def step(images, seed, size=None):
+        seeds = tf.random.stateless_uniform([tf.shape(images)[0], 2], seed, None, None, tf.int64)
+        return tf.map_fn(
+            lambda row: function(*row), (images, seeds), fn_output_signature=images.dtype
+        )
+
+    return step
+
+
+def policy_step(policy: policies.Policy) -> Step:
+    """Make a step of a policy.
+
+    Args:
+        policy: From ``policies.read_policy`` or ``policies.published_policy``.
+    """
+    return each(lambda image, seed: policies.apply_policy(image, seed, policy))
+
+
 AUGMENTATIONS = {
     "none": Augmentation(()),
     "flip": Augmentation((flip,)),
     "shift": Augmentation((pad_and_crop,)),
     "shift_flip": Augmentation((pad_and_crop, flip)),
     "resized_crop_flip": Augmentation((flip,), PHOTOGRAPH),
+    "color_jitter": Augmentation((color_jitter,)),
+    "cutout": Augmentation((cutout,)),
+    "random_erasing": Augmentation((random_erasing,)),
+    "randaugment": Augmentation((each(policies.rand_augment),)),
+    "augmix": Augmentation((each(policies.aug_mix),)),
+    **{
+        f"autoaugment_{name}": Augmentation((policy_step(policies.published_policy(name)),))
+        for name in policies.POLICIES
+    },
 }
 
 
@@ -122,7 +231,7 @@ def find_augmentation(name: str) -> Augmentation:
     """Give the row of ``AUGMENTATIONS`` of that name, or several in turn.
 
     Args:
-        name: Of the row, or of several joined by "+".
+        name: Of the row, or of several joined by "+", or the path of a policy file (.json).
 
     Returns:
         An Augmentation: all their steps, and the crop of the first that has one.
@@ -137,6 +246,9 @@ def find_augmentation(name: str) -> Augmentation:
     """
     rows = []
     for part in name.split("+"):
+        if part.endswith(".json"):
+            rows.append(Augmentation((policy_step(policies.read_policy(part)),)))
+            continue
         if part not in AUGMENTATIONS:
             raise ValueError(unknown("augmentation", part, AUGMENTATIONS))
         rows.append(AUGMENTATIONS[part])

@@ -382,6 +382,7 @@ def mix_batch(images, labels, seed, stages: Sequence[Stage], epoch=0, maps=None)
     Returns:
         Images and labels of one batch.
     """
+    images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
     loads = max(stage.loads for stage in stages)
     count = tf.shape(images)[0] // loads
 
