@@ -1,4 +1,8 @@
 from . import layers as layers
+from .data.datasets import load_dataset as load_dataset
+from .data.pipeline import test_batches as test_batches
+from .data.pipeline import training_batches as training_batches
+from .data.profile import profile_pipeline as profile_pipeline
 from .layers import BatchNormalization as BatchNormalization
 from .layers import GroupedConv2D as GroupedConv2D
 from .models.applications import Plain18 as Plain18

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from keras_resnext.data import pipeline
+from keras_resnext.data.cache import find_undecodable, name_undecodable
 from keras_resnext.data.datasets import Dataset, Part, load_dataset
 
 
@@ -141,15 +142,21 @@ def test_photographs_are_tested_on_the_middle(tmp_path, make_folder):
     assert batch.shape == (8, 70, 70, 3)
 
 
-def test_an_image_that_fails_only_when_decoded_is_named(tmp_path, monkeypatch, make_folder):
-    root = make_folder(tmp_path, suffix="jpg", count=6)
+def test_an_image_that_fails_only_when_decoded_is_named(tmp_path, make_folder):
+    root = make_folder(tmp_path, count=6)
     for name in ("cat", "dog"):
         for path in sorted((root / name).iterdir())[:2]:
-            path.write_bytes(b"\xff\xd8\xff" + b"nonsense" * 9 + b"\xff\xd9")
+            contents = path.read_bytes()
+            place = contents.index(b"IDAT")
+            path.write_bytes(contents[: place + 4] + b"x" * 8 + contents[place + 12 :])
     dataset = load_dataset(root, 16)
-    with pytest.raises(ValueError, match=r"Unreadable image .*(cat|dog)/[01].jpg: "):
-        pipeline.training_batches(dataset)
-    assert "jpg" in pipeline.name_undecodable(dataset.train)
+    with pytest.raises(ValueError, match=r"(?s)Unreadable image .*(cat|dog)/[01].png: "):
+        pipeline.training_batches(dataset, cache="memory")
+    broken = find_undecodable(dataset.train) | find_undecodable(dataset.test)
+    assert sorted(path[-9:] for path in broken) == [
+        "cat/0.png", "cat/1.png", "dog/0.png", "dog/1.png"
+    ]  # fmt: skip
+    assert "png" in name_undecodable(dataset.train)
 
 
 def test_unknown_augmentation():
