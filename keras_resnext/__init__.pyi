@@ -90,6 +90,10 @@ from .applications import SKResNet34 as SKResNet34
 from .applications import SKResNeXt50 as SKResNeXt50
 from .applications import create_model as create_model
 from .applications import from_timm as from_timm
+from .data.datasets import load_dataset as load_dataset
+from .data.pipeline import test_batches as test_batches
+from .data.pipeline import training_batches as training_batches
+from .data.profile import profile_pipeline as profile_pipeline
 from .layers import BatchNormalization as BatchNormalization
 from .layers import BlurPool2D as BlurPool2D
 from .layers import DropBlock2D as DropBlock2D

@@ -24,6 +24,24 @@ INTERRUPTED = 130
 BASELINE, BASELINE_SIZE = "keras:", 224
 
 
+DATA_HELP = (
+    "digits; tfds:NAME; a folder of class folders (with train/ and test/ in it or without); a .csv "
+    "of path, label and split; an .npz; what `data pack` has written; default: %(default)s"
+)
+AUGMENTATION_HELP = (
+    "none, flip, shift, shift_flip, resized_crop_flip, or several joined by +; default: the data "
+    "set's own"
+)
+MIXING_HELP = (
+    'mixup, mixup1, cutmix, ricap, snapmix, or as in "mixup*0.5+cutmix*0.5,none@80" (from epoch 80 '
+    "on nothing); default: %(default)s"
+)
+CACHE_HELP = (
+    "what is kept of images between epochs: auto, memory (decoded), encoded, a folder for a file, "
+    "or none; default: %(default)s"
+)
+
+
 @dataclass(frozen=True)
 class Command:
     """A row of the table of sub-commands.
@@ -90,11 +108,12 @@ class Parser(argparse.ArgumentParser):
             self.error(unknown("argument", rest[0].split("=")[0], sorted(valid)))
         return options
 
-    def _all(self) -> Iterator[argparse.ArgumentParser]:
+    def _all(self) -> Iterator["Parser"]:
         yield self
         for action in self._actions:
             if isinstance(action, argparse._SubParsersAction):
-                yield from action.choices.values()
+                for parser in action.choices.values():
+                    yield from parser._all()
 
 
 class Version(argparse.Action):
@@ -125,8 +144,7 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--data",
         default="digits",
-        help="digits, a folder of class folders (with train/ and test/ in it or without) or an "
-        ".npz; default: %(default)s",
+        help=DATA_HELP,
     )
     add(
         "--weights",
@@ -165,7 +183,9 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         "(for a penalty in the loss: --set l2=0.0005)",
     )
     add("--label-smoothing", type=float, default=0.0, metavar="X", help="default: %(default)s")
-    add("--augmentation", metavar="NAME", help="none, shift, shift_flip or resized_crop_flip")
+    add("--augmentation", metavar="NAME", help=AUGMENTATION_HELP)
+    add("--mixing", default="none", metavar="NAMES", help=MIXING_HELP)
+    _cache_arguments(parser)
     add("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
     add("--output", metavar="FOLDER", help="default: runs/MODEL-DATA, -2, -3, ...")
     add("--overwrite", action="store_true", help="replace the run that --output holds")
@@ -176,6 +196,23 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         dest="overrides",
         help="change the model's configuration (see info), any number of times",
+    )
+
+
+def _cache_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--cache", default="auto", metavar="WHAT", help=CACHE_HELP)
+    add(
+        "--memory-budget",
+        type=float,
+        metavar="GB",
+        help="memory that kept images may take; default: 60 %% of what is free",
+    )
+    add(
+        "--on-error",
+        choices=("raise", "skip"),
+        default="raise",
+        help="name broken images and stop, or leave them out; default: %(default)s",
     )
 
 
@@ -191,15 +228,28 @@ def _train(options: argparse.Namespace) -> int:
     overrides = dict(_override(text) for text in options.overrides)
     check_output(options.output, options.overwrite)
     fields = ("epochs", "batch_size", "precision", "learning_rate", "weight_decay")
-    fields += ("label_smoothing", "augmentation", "seed", "freeze", "stage_decay")
-    settings = TrainSettings(**{name: getattr(options, name) for name in fields})
+    fields += ("label_smoothing", "augmentation", "mixing", "on_error", "seed")
+    fields += ("freeze", "stage_decay")
+    settings = TrainSettings(
+        cache=_cache(options),
+        memory_budget=_budget(options),
+        **{name: getattr(options, name) for name in fields},
+    )
 
     from keras_resnext.data.datasets import load_dataset
 
-    dataset = load_dataset(options.data, size, options.seed)
+    dataset = load_dataset(options.data, size, options.seed, options.on_error)
     summary = _fit(dataset, settings, overrides, options)
     _print_summary(summary)
     return INTERRUPTED if summary["interrupted"] else 0
+
+
+def _cache(options: argparse.Namespace) -> str | bool:
+    return False if options.cache == "none" else options.cache
+
+
+def _budget(options: argparse.Namespace) -> int | None:
+    return None if options.memory_budget is None else int(options.memory_budget * 1e9)
 
 
 def _fit(dataset, settings, overrides: dict, options: argparse.Namespace) -> dict:
@@ -295,6 +345,8 @@ def _summary_rows(summary: dict) -> Iterator[tuple[str, str]]:
     yield "epochs", str(summary["epochs"])
     if summary["images_per_second"] is not None:
         yield "training", f"{summary['images_per_second']:,.0f} images a second"
+    if summary["waiting_for_data"] is not None:
+        yield "waiting for data", f"{summary['waiting_for_data']:.1%} of it"
     yield "time", f"{summary['seconds']:.1f} seconds"
     yield "parameters", f"{summary['parameters'] / 1e6:.2f} M"
     yield "multiply-adds", f"{summary['macs'] / 1e9:.3f} G an image"
@@ -325,6 +377,219 @@ def _convert(options: argparse.Namespace) -> int:
     model = convert(options.source, options.target, options.model, options.classes, **overrides)
     print(f"{options.target}: {model.name}, {model.count_params() / 1e6:.2f} M parameters")
     return 0
+
+
+# ------------------------------------------------------------------------------- data and profile
+
+
+def _data_arguments(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in DATA_COMMANDS:
+        own = commands.add_parser(command.name, help=command.summary, description=command.summary)
+        own.add_argument("--data", default="digits", help=DATA_HELP)
+        own.add_argument(
+            "--image-size", type=int, metavar="PIXELS", help="default: the images' own"
+        )
+        own.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
+        command.add_arguments(own)
+        own.set_defaults(run=command.run)
+
+
+def _pipeline_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--augmentation", metavar="NAME", help=AUGMENTATION_HELP)
+    parser.add_argument("--mixing", default="none", metavar="NAMES", help=MIXING_HELP)
+
+
+def _show_arguments(parser: argparse.ArgumentParser) -> None:
+    _pipeline_arguments(parser)
+    add = parser.add_argument
+    add("--count", type=int, default=24, metavar="N", help="images; default: %(default)s")
+    add("--output", default="data.png", metavar="FILE", help="default: %(default)s")
+
+
+def _show(options: argparse.Namespace) -> int:
+    from keras_resnext.data.datasets import load_dataset
+
+    dataset = load_dataset(options.data, options.image_size, options.seed)
+    with _quiet_tensorflow():
+        from keras_resnext.data.profile import example_batch
+
+    images, labels = example_batch(
+        dataset,
+        options.count,
+        augmentation=options.augmentation,
+        mixing=options.mixing,
+        seed=options.seed,
+        cache=False,
+    )
+    from keras_resnext.plots import plot_grid
+
+    captions = [_caption(label, dataset.class_names) for label in labels]
+    title = f"{dataset.name}: {options.augmentation or dataset.augmentation}, {options.mixing}"
+    plot_grid(images, captions, options.output, title)
+    print(f"Saved in {options.output}: {len(images)} images of {dataset.name} as they are fed.")
+    return 0
+
+
+def _caption(label, names: Sequence[str]) -> str:
+    """The classes of a label, by weight, where there are several."""
+    strongest = [int(number) for number in label.argsort()[::-1][:4] if label[number] > 0.005]
+    if len(strongest) == 1:
+        return names[strongest[0]]
+    return "\n".join(f"{names[number]} {label[number]:.2f}" for number in strongest)
+
+
+def _check_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _check(options: argparse.Namespace) -> int:
+    from keras_resnext.data.datasets import load_dataset
+
+    # The size plays no part here, but that images differ in it is no fault.
+    dataset = load_dataset(options.data, options.image_size or 224, options.seed, "skip")
+    with _quiet_tensorflow():
+        from keras_resnext.data.check import check_dataset
+
+    report = check_dataset(dataset)
+    if options.json:
+        _print_json(asdict(report))
+    else:
+        _print_report(report)
+    return 1 if report.broken else 0
+
+
+def _print_report(report) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    table.add_column("class", no_wrap=True)
+    for heading in ("training", "test"):
+        table.add_column(heading, justify="right")
+    for name, (train, test) in report.counts.items():
+        table.add_row(name, f"{train:,}", f"{test:,}")
+    table.add_section()
+    sums = (sum(column) for column in zip(*report.counts.values(), strict=True))
+    table.add_row("all", *(f"{total:,}" for total in sums))
+    Console().print(table)
+    if report.sizes:
+        sizes = (f"{width}x{height}" for height, width in report.sizes)
+        print("pixels (least, median, greatest): " + ", ".join(sizes))
+    print(f"broken files: {len(report.broken)}")
+    for path, fault in report.broken.items():
+        print(f"  {path}: {fault}")
+    print(f"test files that are training files too: {len(report.duplicates)}")
+    for train, test in report.duplicates:
+        print(f"  {test} is {train}")
+
+
+def _pack_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--output", required=True, metavar="FOLDER", help="to write to, or to go on in")
+    add("--shard-images", type=int, default=1024, metavar="N", help="a file; default: %(default)s")
+    add("--on-error", choices=("raise", "skip"), default="raise", help="default: %(default)s")
+
+
+def _pack(options: argparse.Namespace) -> int:
+    from rich.progress import Progress
+
+    from keras_resnext.data.datasets import load_dataset
+
+    dataset = load_dataset(options.data, options.image_size, options.seed, options.on_error)
+    with _quiet_tensorflow():
+        from keras_resnext.data.pack import write_pack
+
+    with Progress() as bar:
+        task = bar.add_task("packing")
+        folder = write_pack(
+            dataset,
+            options.output,
+            options.shard_images,
+            lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    print(f"Packed in {folder}: keras-resnext train --data {folder}")
+    return 0
+
+
+def _profile_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--data", default="digits", help=DATA_HELP)
+    add("--model", metavar="NAME", help="whose training step is fed; default: the pipeline alone")
+    add("--batch-size", type=int, metavar="N", help="default: the data set's own")
+    add("--image-size", type=int, metavar="PIXELS", help="default: the model's own")
+    add("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
+    _pipeline_arguments(parser)
+    _cache_arguments(parser)
+    add("--seconds", type=float, default=3.0, metavar="S", help="a measurement; default: 3")
+    add("--output", default="profile.png", metavar="FILE", help="default: %(default)s")
+
+
+def _profile(options: argparse.Namespace) -> int:
+    from keras_resnext.models import variants
+
+    variant = variants.get(options.model) if options.model else None
+    from keras_resnext.data.datasets import load_dataset
+
+    size = options.image_size or (variant and variant.input_size)
+    dataset = load_dataset(options.data, size, options.seed, options.on_error)
+    step = _training_step(variant, dataset) if variant else None
+    with _quiet_tensorflow():
+        from keras_resnext.data.profile import profile_pipeline
+
+    profile = profile_pipeline(
+        dataset,
+        step,
+        options.batch_size,
+        seconds=options.seconds,
+        seed=options.seed,
+        augmentation=options.augmentation,
+        mixing=options.mixing,
+        cache=_cache(options),
+        memory_budget=_budget(options),
+    )
+    from keras_resnext.plots import plot_profile
+
+    title = f"{variant.name} on {dataset.name}" if variant else dataset.name
+    plot_profile(profile, options.output, title)
+    _print_profile(profile)
+    print(f"Saved in {options.output}")
+    return 0
+
+
+def _training_step(variant, dataset) -> Callable:
+    with _quiet_tensorflow():
+        import keras
+
+        from keras_resnext.applications import create_model
+        from keras_resnext.training.fit import compile_model
+        from keras_resnext.training.settings import TrainSettings
+
+        keras.distribution.list_devices()
+    shape = (dataset.image_size, dataset.image_size, 3)
+    model = create_model(variant.name, input_shape=shape, classes=dataset.classes)
+    compile_model(model, 0.01, TrainSettings())
+    return model.train_on_batch
+
+
+def _print_profile(profile) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    table.add_column("images a second", no_wrap=True)
+    for heading in ("by itself", "in place"):
+        table.add_column(heading, justify="right")
+    for name, rate in profile.stages.items():
+        table.add_row(name, f"{rate:,.0f}", f"{profile.in_place[name]:,.0f}")
+    if profile.model is not None:
+        table.add_section()
+        table.add_row("the model's step", f"{profile.model:,.0f}", f"{profile.together:,.0f}")
+    Console().print(table)
+    if profile.waiting is not None:
+        print(f"The step waits for data {profile.waiting:.1%} of the time.")
+    print(f"Kept between epochs: {profile.cache.kind}: {profile.cache.reason}")
+    print(profile.verdict)
 
 
 # ---------------------------------------------------------------------------------- list and info
@@ -408,9 +673,18 @@ _SHOW_LIST = {
 }
 _SHOW_INFO = {False: _print_model, True: lambda variant: _print_json(_fields(variant))}
 
+DATA_COMMANDS = (
+    Command("show", "Draw what a network will see, with labels.", _show_arguments, _show),
+    Command(
+        "check", "Report counts, sizes, broken files and duplicates.", _check_arguments, _check
+    ),
+    Command("pack", "Write a data set as TFRecord shards.", _pack_arguments, _pack),
+)
 COMMANDS = (
     Command("train", "Train a network on images.", _train_arguments, _train),
     Command("convert", "Convert weights to Keras, or to timm.", _convert_arguments, _convert),
+    Command("data", "Show, check or pack a data set.", _data_arguments, lambda options: 2),
+    Command("profile", "Say what holds a pipeline back.", _profile_arguments, _profile),
     Command("list", "List the networks.", _list_arguments, _list),
     Command("info", "Show the configuration of a network.", _info_arguments, _info),
 )

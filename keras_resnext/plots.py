@@ -1,7 +1,9 @@
 """Every picture that the package draws. Matplotlib's objects only: no global state, no window."""
 
 import csv
-from collections.abc import Mapping
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -79,6 +81,79 @@ def read_history(history: str | Path) -> list[dict[str, float]]:
     if not rows:
         raise ValueError(f"{history} has no epoch. Expected a header and a row for each.")
     return rows
+
+
+def plot_profile(profile, path: str | Path, title: str) -> None:
+    """Draw how fast each stage of an input pipeline is against what the model needs.
+
+    Args:
+        profile: A ``data.profile.Profile``.
+        path: Of the PNG to write.
+        title: Of the picture.
+    """
+    figure = Figure(figsize=(10, 4.4), dpi=160, layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(f"{title}\n{textwrap.fill(profile.verdict, 105)}", fontsize=11.5)
+    stages, share = figure.subplots(1, 2, width_ratios=(4, 1))
+    names = list(profile.stages)
+    for offset, values, label, colour in (
+        (-0.2, profile.stages, "by itself", 5),
+        (0.2, profile.in_place, "in place, with all before it", 0),
+    ):
+        places = [number + offset for number in range(len(names))]
+        rates = [values[name] for name in names]
+        drawn = stages.barh(places, rates, 0.38, label=label, color=COLOURS[colour])
+        stages.bar_label(drawn, [f" {rate:,.0f}" for rate in rates], fontsize=11)
+    if profile.model is not None:
+        label = f"the model can take {profile.model:,.0f}"
+        stages.axvline(profile.model, color=COLOURS[1], linewidth=2.2, label=label)
+    stages.set_yticks(range(len(names)), names, fontsize=13)
+    stages.invert_yaxis()
+    stages.set_xscale("log")
+    stages.margins(x=0.15)
+    stages.set_xlabel("images a second (logarithmic)", fontsize=12)
+    # Beside the bars there is no place that is free for sure.
+    stages.legend(frameon=False, fontsize=10, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
+    _draw_waiting(share, profile.waiting)
+    for axes in (stages, share):
+        axes.spines[["top", "right"]].set_visible(False)
+    _write(figure, path)
+
+
+def _draw_waiting(axes, waiting: float | None) -> None:
+    if waiting is None:
+        axes.set_axis_off()
+        return
+    parts = (("training", 1 - waiting, 2), ("waiting", waiting, 1))
+    for name, part, colour in parts:
+        drawn = axes.bar([name], [100 * part], color=COLOURS[colour])
+        axes.bar_label(drawn, [f"{part:.0%}"], fontsize=11)
+    axes.set_ylim(0, 112)
+    axes.set_ylabel("share of the step (%)", fontsize=12)
+    axes.tick_params(labelsize=11)
+
+
+def plot_grid(images, captions: Sequence[str], path: str | Path, title: str) -> None:
+    """Draw images in a grid, each with a caption.
+
+    Args:
+        images: uint8 (count, height, width, 3).
+        captions: As many.
+        path: Of the PNG to write.
+        title: Of the picture.
+    """
+    columns = math.ceil(math.sqrt(len(images) * 1.6))
+    rows = math.ceil(len(images) / columns)
+    figure = Figure(figsize=(1.7 * columns, 1.95 * rows + 0.5), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, fontsize=13)
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in grid:
+        axes.set_axis_off()
+    for axes, image, caption in zip(grid, images, captions, strict=False):
+        axes.imshow(image, interpolation="nearest")
+        axes.set_title(caption, fontsize=9)
+    _write(figure, path)
 
 
 def _figure(title: str):

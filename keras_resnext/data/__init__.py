@@ -1,5 +1,6 @@
-"""Data sets and input pipelines: ``datasets`` (the table), ``pipeline``, ``augment``.
+"""Data sets and input pipelines: ``datasets`` (the table of sources), ``pipeline``, ``cache``,
+``augment``, ``policies``, ``mixing``, ``profile``, ``check``, ``pack``.
 
-Nothing here knows the networks, and TensorFlow (for tf.data) is imported by ``pipeline`` and
-``augment`` only: naming, checking and splitting a data set needs NumPy alone.
+Nothing here knows the networks. Naming, checking and splitting files and arrays needs NumPy alone;
+TensorFlow (for tf.data) is imported where images are read, decoded or changed.
 """

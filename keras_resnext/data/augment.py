@@ -11,6 +11,14 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
+from keras_resnext.data import policies
+from keras_resnext.data.decode import Crop, windows
+from keras_resnext.errors import unknown
+
+# Folded into seeds: beyond the number of any step.
+CROP = 1 << 20
+ERASED = Crop(area=(0.02, 0.33), ratio=(0.3, 3.3))
+
 Step = Callable[[tf.Tensor, tf.Tensor, int], tf.Tensor]
 
 
@@ -19,12 +27,12 @@ class Augmentation:
     """A row of the table.
 
     Args:
-        steps: Called in turn with images, seed and the size of the images to give.
-        margin: How much larger than that size, as a factor, the images that it takes are.
+        steps: Called in turn with images, seed and the size of the images.
+        crop: Bounds of a random crop that comes before them, or None: the middle, whole.
     """
 
     steps: tuple[Step, ...]
-    margin: float = 1.0
+    crop: Crop | None = None
 
 
 def flip(images, seed, size=None):
@@ -66,32 +74,25 @@ def pad_and_crop(images, seed, size):
     return tf.gather(tf.gather(padded, rows, batch_dims=1), columns, axis=2, batch_dims=1)
 
 
-def random_resized_crop(images, seed, size, area=(0.08, 1.0), ratio=(3 / 4, 4 / 3)):
+PHOTOGRAPH = Crop()
+
+
+def random_resized_crop(images, seed, size, crop=PHOTOGRAPH):
     """Crop a part of random area and shape and resize it, bilinearly, to a square.
 
-    As in "Going Deeper with Convolutions", section 6: the area is uniform, the logarithm of width
-    over height is uniform; a crop that would stick out is cut to the image.
+    As in "Going Deeper with Convolutions", section 6: see ``decode.draw_window``.
 
     Args:
         images: uint8 of shape (batch, height, width, channels).
         seed: Two integers.
         size: Edge of the images to give, pixels.
-        area: Least and greatest share of the image's area.
-        ratio: Least and greatest width over height.
+        crop: Bounds of the crops.
 
     Returns:
         uint8 of shape (batch, size, size, channels).
     """
-    batch = tf.shape(images)[0]
-    shape = tf.cast(tf.shape(images)[1:3], tf.float32)
-    draw = tf.unstack(tf.random.stateless_uniform([4, batch], seed))
-    edge = tf.sqrt((area[0] + draw[0] * (area[1] - area[0])) * shape[0] * shape[1])
-    low, high = tf.math.log(ratio[0]), tf.math.log(ratio[1])
-    stretch = tf.exp((low + draw[1] * (high - low)) / 2)
-    extent = tf.stack([edge / stretch, edge * stretch], 1)
-    extent = tf.clip_by_value(tf.round(extent), 1.0, shape)
-    corner = tf.floor(tf.stack(draw[2:], 1) * (shape - extent + 1))
-    return _resize_boxes(images, tf.minimum(corner, shape - extent), extent, size)
+    draws = tf.random.stateless_uniform([4, tf.shape(images)[0]], seed)
+    return _resize_boxes(images, *windows(draws, tf.shape(images)[1:3], crop), size)
 
 
 def _resize_boxes(images, corner, extent, size):
@@ -110,27 +111,193 @@ def _resize_boxes(images, corner, extent, size):
     return tf.cast(tf.round(crops), tf.uint8)
 
 
+def color_jitter(images, seed, size=None, strength=(0.4, 0.4, 0.4)):
+    """Change brightness, contrast and saturation of each image, as Pillow's ImageEnhance does.
+
+    Args:
+        images: uint8 of shape (batch, height, width, channels).
+        seed: Two integers.
+        size: Not used.
+        strength: Of the three: factors are uniform from 1 less this to 1 more.
+
+    Returns:
+        Images of the same shape and type.
+    """
+    draws = tf.random.stateless_uniform([3, tf.shape(images)[0], 1, 1, 1], seed, -1, 1)
+    factors = [1 + draws[k] * amount for k, amount in enumerate(strength)]
+    images = policies.blend(0, images, factors[0])
+    luma = tf.cast(policies.grey(images), tf.float32)
+    mean = tf.floor(tf.reduce_mean(luma, [1, 2, 3], keepdims=True) + 0.5)
+    images = policies.blend(mean, images, factors[1])
+    return policies.blend(policies.grey(images), images, factors[2])
+
+
+def cutout(images, seed, size):
+    """Paint a square of half the size grey, its middle anywhere; what sticks out is cut.
+
+    "Improved Regularization of Convolutional Neural Networks with Cutout".
+
+    Args:
+        images: uint8 of shape (batch, size, size, channels).
+        seed: Two integers.
+        size: Edge of the images, pixels.
+
+    Returns:
+        Images of the same shape and type.
+    """
+    count = tf.shape(images)[0]
+    middle = tf.random.stateless_uniform([count, 2], seed, 0, size, tf.int32)
+    return _paint(images, middle - size // 4, tf.fill([count, 2], size // 2))
+
+
+def random_erasing(images, seed, size, chance=0.5, box=ERASED):
+    """Paint a rectangle of random area and shape grey, in some of the images.
+
+    "Random Erasing Data Augmentation", algorithm 1.
+
+    Args:
+        images: uint8 of shape (batch, size, size, channels).
+        seed: Two integers.
+        size: Edge of the images, pixels.
+        chance: Share of the images that lose something.
+        box: Bounds of the rectangle.
+
+    Returns:
+        Images of the same shape and type.
+    """
+    draws = tf.random.stateless_uniform([5, tf.shape(images)[0]], seed)
+    corner, extent = windows(draws[:4], tf.constant([size, size]), box)
+    extent = tf.where((draws[4] < chance)[:, None], extent, 0.0)
+    return _paint(images, tf.cast(corner, tf.int32), tf.cast(extent, tf.int32))
+
+
+def _paint(images, corner, extent):
+    def within(axis):
+        places = tf.range(tf.shape(images)[1 + axis])[None]
+        begin = corner[:, axis, None]
+        return (places >= begin) & (places < begin + extent[:, axis, None])
+
+    inside = within(0)[:, :, None] & within(1)[:, None, :]
+    return tf.where(inside[..., None], tf.constant(policies.GREY, tf.uint8), images)
+
+
+def each(function: Callable) -> Step:
+    """Make a step for batches of a function of one image and a seed.
+
+    Args:
+        function: Takes uint8 (height, width, channels) and two integers, gives such an image.
+
+    Returns:
+        A step: each image gets a seed of its own.
+    """
+
+    def step(images, seed, size=None):
+        seeds = tf.random.stateless_uniform([tf.shape(images)[0], 2], seed, None, None, tf.int64)
+        return tf.map_fn(
+            lambda row: function(*row), (images, seeds), fn_output_signature=images.dtype
+        )
+
+    return step
+
+
+def policy_step(policy: policies.Policy) -> Step:
+    """Make a step of a policy.
+
+    Args:
+        policy: From ``policies.read_policy`` or ``policies.published_policy``.
+    """
+    return each(lambda image, seed: policies.apply_policy(image, seed, policy))
+
+
 AUGMENTATIONS = {
     "none": Augmentation(()),
+    "flip": Augmentation((flip,)),
     "shift": Augmentation((pad_and_crop,)),
     "shift_flip": Augmentation((pad_and_crop, flip)),
-    "resized_crop_flip": Augmentation((random_resized_crop, flip), margin=256 / 224),
+    "resized_crop_flip": Augmentation((flip,), PHOTOGRAPH),
+    "color_jitter": Augmentation((color_jitter,)),
+    "cutout": Augmentation((cutout,)),
+    "random_erasing": Augmentation((random_erasing,)),
+    "randaugment": Augmentation((each(policies.rand_augment),)),
+    "augmix": Augmentation((each(policies.aug_mix),)),
+    **{
+        f"autoaugment_{name}": Augmentation((policy_step(policies.published_policy(name)),))
+        for name in policies.POLICIES
+    },
 }
 
 
+def find_augmentation(name: str) -> Augmentation:
+    """Give the row of ``AUGMENTATIONS`` of that name, or several in turn.
+
+    Args:
+        name: Of the row, or of several joined by "+", or the path of a policy file (.json).
+
+    Returns:
+        An Augmentation: all their steps, and the crop of the first that has one.
+
+    Raises:
+        ValueError: If there is none, with the nearest name.
+
+    Example:
+
+    >>> find_augmentation("shift+flip") == find_augmentation("shift_flip")
+    True
+    """
+    rows = []
+    for part in name.split("+"):
+        if part.endswith(".json"):
+            rows.append(Augmentation((policy_step(policies.read_policy(part)),)))
+            continue
+        if part not in AUGMENTATIONS:
+            raise ValueError(unknown("augmentation", part, AUGMENTATIONS))
+        rows.append(AUGMENTATIONS[part])
+    crop = next((row.crop for row in rows if row.crop), None)
+    return Augmentation(tuple(step for row in rows for step in row.steps), crop)
+
+
 def augment(images, seed, augmentation: Augmentation, size: int):
-    """Apply each step of a row, each with a seed of its own.
+    """Crop and apply each step of a row, each with a seed of its own.
 
     Args:
         images: uint8 of shape (batch, height, width, channels).
         seed: Two integers.
         augmentation: A row of ``AUGMENTATIONS``.
-        size: Edge of the images to give, pixels.
+        size: Edge of the images to give, pixels: theirs, where nothing is cropped.
+
+    Returns:
+        uint8 of shape (batch, size, size, channels).
+    """
+    if augmentation.crop:
+        images = random_resized_crop(images, fold(seed, CROP), size, augmentation.crop)
+    return apply_steps(images, seed, augmentation, size)
+
+
+def apply_steps(images, seed, augmentation: Augmentation, size: int):
+    """Apply each step of a row to images that are cropped already.
+
+    Args:
+        images: uint8 of shape (batch, size, size, channels).
+        seed: Two integers.
+        augmentation: A row of ``AUGMENTATIONS``.
+        size: Edge of the images, pixels.
 
     Returns:
         uint8 of shape (batch, size, size, channels).
     """
     for number, step in enumerate(augmentation.steps):
-        own_seed = tf.random.experimental.stateless_fold_in(tf.cast(seed, tf.int64), number)
-        images = step(images, own_seed, size)
+        images = step(images, fold(seed, number), size)
     return images
+
+
+def fold(seed, number: int):
+    """Derive a seed.
+
+    Args:
+        seed: Two integers.
+        number: Another for each use.
+
+    Returns:
+        Two integers.
+    """
+    return tf.random.experimental.stateless_fold_in(tf.cast(seed, tf.int64), number)

@@ -1,25 +1,32 @@
-"""Image files by their first and last bytes: a check of tens of thousands a second."""
+"""Image files by what they begin and end with: a check of thousands a second, before any training.
 
-from collections.abc import Sequence
+What a file is, is said by its first bytes, never by its name: a PNG called .jpg is read as a PNG.
+"""
+
+import os
+import zlib
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
+from keras_resnext.errors import one_of
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
 HIDDEN = ("Thumbs.db", "desktop.ini", "__MACOSX")
+ON_ERROR = ("raise", "skip")
 
-TAIL = 4096
+HEAD, TAIL = 4096, 4096
+# How many broken files an error names one by one.
+NAMED = 100
 
-# Format: how a file begins, and whether its end is that of a whole one.
-FORMATS = {
-    "JPEG": (b"\xff\xd8\xff", lambda head, tail, size: b"\xff\xd9" in tail),
-    "PNG": (b"\x89PNG\r\n\x1a\n", lambda head, tail, size: b"IEND" in tail),
-    "GIF": (b"GIF8", lambda head, tail, size: tail.rstrip(b"\0").endswith(b";")),
-    "BMP": (b"BM", lambda head, tail, size: size >= int.from_bytes(head[2:6], "little")),
-}
+# JPEG markers of a frame header (the three others in the range are tables) and those that have no
+# length after them.
+FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+BARE = {0x01, *range(0xD0, 0xD8)}
 
 
 def image_fault(path: str | Path) -> str | None:
-    """Say what is wrong with an image file, as far as its ends tell.
+    """Say what is wrong with an image file, as far as its beginning and end tell.
 
     Args:
         path: Of the file.
@@ -29,37 +36,153 @@ def image_fault(path: str | Path) -> str | None:
     """
     try:
         with open(path, "rb") as file:
-            head = file.read(16)
-            size = file.seek(0, 2)
+            head = file.read(HEAD)
+            size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - TAIL))
             tail = file.read()
+            if not head:
+                return "the file is empty"
+            kind = image_kind(head)
+            if kind is None:
+                return f"neither {', '.join(FORMATS)} by its first bytes"
+            return FORMATS[kind][1](file, head, tail, size)
     except OSError as error:
         return error.strerror or str(error)
-    if not head:
-        return "the file is empty"
-    for name, (begin, is_whole) in FORMATS.items():
-        if head.startswith(begin):
-            return None if is_whole(head, tail, size) else f"the {name} file is truncated"
-    return f"neither {', '.join(FORMATS)} by its first bytes"
 
 
-def first_broken(paths: Sequence[str]) -> tuple[str, str] | None:
-    """Find the first file that is no whole image.
+def image_kind(head: bytes) -> str | None:
+    """Give the format that a file's first bytes are of.
+
+    Args:
+        head: At least the first 12 bytes.
+
+    Returns:
+        A key of ``FORMATS``, or None.
+
+    Example:
+
+    >>> image_kind(b"GIF89a......"), image_kind(b"<html>......")
+    ('GIF', None)
+    """
+    return next((name for name, (begins, _) in FORMATS.items() if begins(head)), None)
+
+
+def _jpeg_fault(file, head: bytes, tail: bytes, size: int) -> str | None:
+    if not _has_frame(file, head):
+        return "the JPEG file has no frame header"
+    return None if b"\xff\xd9" in tail else "the JPEG file is truncated"
+
+
+def _has_frame(file, head: bytes) -> bool:
+    """Walk the segments up to the one that holds height and width."""
+    place = 2
+    while True:
+        segment = head[place : place + 9]
+        if len(segment) < 9:  # a profile or a preview lies before it
+            file.seek(place)
+            segment = file.read(9)
+        if len(segment) < 9 or segment[0] != 0xFF:
+            return False
+        marker = segment[1]
+        if marker in FRAMES:
+            return int.from_bytes(segment[5:7]) > 0 and int.from_bytes(segment[7:9]) > 0
+        if marker == 0xFF or marker in BARE:
+            place += 1 if marker == 0xFF else 2
+            continue
+        length = int.from_bytes(segment[2:4])
+        if length < 2:
+            return False
+        place += 2 + length
+
+
+def _png_fault(file, head: bytes, tail: bytes, size: int) -> str | None:
+    if len(head) < 33 or zlib.crc32(head[12:29]) != int.from_bytes(head[29:33]):
+        return "the PNG file has a broken header"
+    return None if b"IEND" in tail else "the PNG file is truncated"
+
+
+def _gif_fault(file, head: bytes, tail: bytes, size: int) -> str | None:
+    return None if tail.rstrip(b"\0").endswith(b";") else "the GIF file is truncated"
+
+
+def _bmp_fault(file, head: bytes, tail: bytes, size: int) -> str | None:
+    whole = size >= int.from_bytes(head[2:6], "little")
+    return None if whole else "the BMP file is truncated"
+
+
+def _webp_fault(file, head: bytes, tail: bytes, size: int) -> str | None:
+    whole = size >= int.from_bytes(head[4:8], "little") + 8
+    return None if whole else "the WebP file is truncated"
+
+
+# Format: whether a file begins as one, and what is wrong with its header or its end.
+FORMATS: dict[str, tuple[Callable, Callable]] = {
+    "JPEG": (lambda head: head.startswith(b"\xff\xd8\xff"), _jpeg_fault),
+    "PNG": (lambda head: head.startswith(b"\x89PNG\r\n\x1a\n"), _png_fault),
+    "GIF": (lambda head: head.startswith(b"GIF8"), _gif_fault),
+    "BMP": (lambda head: head.startswith(b"BM"), _bmp_fault),
+    "WebP": (lambda head: head[:4] == b"RIFF" and head[8:12] == b"WEBP", _webp_fault),
+}
+
+
+def find_broken(paths: Sequence[str]) -> dict[str, str]:
+    """Find every file that is no whole image.
 
     Args:
         paths: Of the files.
 
     Returns:
-        Its path and what is wrong with it, or None.
+        What is wrong with it, by path, in the order of the paths.
     """
     chunks = [paths[i : i + 500] for i in range(0, len(paths), 500)]
     with ThreadPoolExecutor(8) as pool:  # the wait is for the disk
-        return next(filter(None, pool.map(_first_broken, chunks)), None)
+        return dict(pair for found in pool.map(_faults, chunks) for pair in found)
 
 
-def _first_broken(paths: Sequence[str]) -> tuple[str, str] | None:
+def _faults(paths: Iterable[str]) -> list[tuple[str, str]]:
     faults = ((path, image_fault(path)) for path in paths)
-    return next((pair for pair in faults if pair[1]), None)
+    return [(path, fault) for path, fault in faults if fault]
+
+
+def broken_or_raise(paths: Sequence[str], on_error: str) -> dict[str, str]:
+    """Check every header, and refuse broken files or give them to be left out.
+
+    Args:
+        paths: Of the files.
+        on_error: "raise" or "skip".
+
+    Returns:
+        What is wrong with it, by path.
+
+    Raises:
+        ValueError: With "raise", naming every broken file; for another ``on_error``.
+    """
+    one_of("on_error", on_error, ON_ERROR)
+    broken = find_broken(paths)
+    if broken and on_error == "raise":
+        raise ValueError(describe_broken(broken))
+    return broken
+
+
+def describe_broken(broken: dict[str, str]) -> str:
+    """Give the error message for broken files.
+
+    Args:
+        broken: What is wrong with it, by path; at least one.
+
+    Example:
+
+    >>> print(describe_broken({"cat/1.jpg": "the file is empty"}))
+    Unreadable image cat/1.jpg: the file is empty. Replace or remove it, or --on-error skip.
+    """
+    if len(broken) == 1:
+        ((path, fault),) = broken.items()
+        return f"Unreadable image {path}: {fault}. Replace or remove it, or --on-error skip."
+    lines = [f"  Unreadable image {path}: {fault}" for path, fault in list(broken.items())[:NAMED]]
+    if len(broken) > NAMED:
+        lines.append(f"  and {len(broken) - NAMED:,} more; keras-resnext data check lists all")
+    advice = "Replace or remove them, or --on-error skip."
+    return "\n".join([f"{len(broken):,} files are no whole images. {advice}", *lines])
 
 
 def common_size(source: str, paths: Sequence[str]) -> tuple[int, int]:
@@ -75,12 +198,9 @@ def common_size(source: str, paths: Sequence[str]) -> tuple[int, int]:
     Raises:
         ValueError: If sizes differ.
     """
-    from PIL import Image
-
     first = None
     for path in paths:
-        with Image.open(path) as image:
-            shape = image.height, image.width
+        shape = file_size(path)
         first = first or shape
         if shape != first:
             raise ValueError(
@@ -88,3 +208,25 @@ def common_size(source: str, paths: Sequence[str]) -> tuple[int, int]:
                 f"{path} {shape[1]}x{shape[0]}. Give an image size to resize them to."
             )
     return first
+
+
+def file_size(path: str) -> tuple[int, int]:
+    """Height and width in pixels, as the image is to be looked at.
+
+    Args:
+        path: Of a whole image file.
+
+    Returns:
+        (height, width).
+
+    Raises:
+        ValueError: If Pillow cannot read its header; the file is named.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            turned = image.getexif().get(0x0112, 1) >= 5
+            return (image.width, image.height) if turned else (image.height, image.width)
+    except OSError as error:
+        raise ValueError(describe_broken({path: str(error)})) from error

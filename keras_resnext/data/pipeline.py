@@ -1,33 +1,87 @@
 """Batches for training and for testing, by tf.data, whatever Keras's backend is.
 
-The order is fixed: read, decode, resize, cache, shuffle, batch, augment, normalise, prefetch. What
-is cached is never augmented, so that no two epochs are the same; shuffling is over the whole set;
-a test part goes through neither. Decoded images are kept in memory where they fit.
+The order is fixed: read, decode, cache, shuffle, crop, batch, augment, mix, normalise, prefetch.
+What is cached is never augmented, so that no two epochs are the same; shuffling is over the whole
+set; a test part goes through neither. What is cached is planned in ``cache``; what is not cached in
+decoded form is decoded only where the crop is.
 
 Batching comes before augmenting because that gives the same and is faster: an operation on a batch
 costs a small image 2 to 6 microseconds, one call for each image costs it some 30 more.
+
+Everything random is a function of the seed, the epoch and the place of the image in the data set:
+the same batches come whatever the number of cores.
 
 Pixels leave as float32, ``(pixel / 255 - mean) / std`` by channel: nothing is left to the network.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from keras_resnext.data.augment import AUGMENTATIONS, augment
-from keras_resnext.data.datasets import Dataset, Part
-from keras_resnext.data.images import image_fault
-from keras_resnext.errors import unknown
+from keras_resnext.data.augment import (
+    Augmentation,
+    apply_steps,
+    augment,
+    find_augmentation,
+    fold,
+)
+from keras_resnext.data.cache import CachePlan, Form, Kept, keep, numbered_stream, plan_cache
+from keras_resnext.data.decode import crop_image, decode, decode_crop
+from keras_resnext.data.mixing import find_mixing, mix_batch
+from keras_resnext.data.parts import Dataset, Part
 
-# The share of the free memory that decoded images may take. Twice that is needed for a moment.
-MEMORY_SHARE = 0.4
-# What is free where the system does not say (it does on Linux).
-MEMORY_GUESS = 4 << 30
 # Test images are resized to this much more than the size, then cropped in the middle, where
 # training crops at random (section 3.4 of the ResNet paper: 256 for 224).
 TEST_MARGIN = 256 / 224
+# Where only records can be read, which come as they lie: as many are shuffled at a time as have
+# room in this, or these.
+SHUFFLED_BYTES, SHUFFLED_RECORDS = 512 << 20, 1 << 15
+# Epochs and partners of MixUp's first type have seeds of their own: far apart, whatever the seed.
+EPOCH_STRIDE, PARTNERS = 1 << 32, 1 << 31
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """How training batches are made, stage by stage; ``training_batches`` puts them together.
+
+    Args:
+        dataset: From ``load_dataset``.
+        row: Crop and steps of the augmentation.
+        mixing: From ``mixing.find_mixing``.
+        batch_size: Images a batch.
+        seed: Of everything random.
+        label_smoothing: Share of each label that is spread evenly.
+        drop_remainder: Whether a last batch that is not full is left out.
+        deterministic: Whether images stay in the order they were drawn in.
+        plan: What is kept.
+        kept: The images, or None for Records that are read anew.
+        maps: Takes float32 images and labels, gives class activation maps: for SnapMix.
+    """
+
+    dataset: Dataset
+    row: Augmentation
+    mixing: tuple
+    batch_size: int
+    seed: int
+    label_smoothing: float
+    drop_remainder: bool
+    deterministic: bool
+    plan: CachePlan
+    kept: Kept | None
+    maps: Callable | None = None
+
+    @property
+    def size(self) -> int:
+        """Edge of the images that the network sees."""
+        return self.dataset.image_size
+
+    @property
+    def part(self) -> Part:
+        """What is trained on."""
+        return self.dataset.train
 
 
 def training_batches(
@@ -36,8 +90,14 @@ def training_batches(
     *,
     seed: int = 0,
     augmentation: str | None = None,
+    mixing: str = "none",
     label_smoothing: float = 0.0,
     drop_remainder: bool = False,
+    cache: str | Path | bool = "auto",
+    memory_budget: int | None = None,
+    deterministic: bool = True,
+    epochs: int | None = None,
+    maps: Callable | None = None,
 ) -> tf.data.Dataset:
     """Shuffled and augmented batches of the training part: one pass is one epoch.
 
@@ -47,17 +107,29 @@ def training_batches(
     Args:
         dataset: From ``load_dataset``.
         batch_size: Images a batch. Default: the data set's own.
-        seed: Of order and augmentation.
-        augmentation: Name of a row of ``AUGMENTATIONS``. Default: the data set's own.
+        seed: Of order, augmentation and mixing.
+        augmentation: Name of a row of ``AUGMENTATIONS``, several joined by "+", or the path of a
+            policy file. Default: the data set's own.
+        mixing: What batches are mixed by: see ``mixing.find_mixing``.
         label_smoothing: The share of each label that is spread evenly over all classes, 0 to 1.
         drop_remainder: Leave out the last batch if it is not full.
+        cache: "auto", "memory" (decoded), "encoded", a folder, or False: see ``plan_cache``.
+        memory_budget: Bytes that "auto" may keep in memory. Default: 60 % of what is free.
+        deterministic: False lets an image that is ready overtake one that is not: no two runs are
+            the same then, but for those from memory.
+        epochs: None: a pass is an epoch, and the next pass is the next epoch. A number: one pass is
+            all of them, from the first, with no pause between two; the last batch of each must be
+            dropped for that if it is not full.
+        maps: Takes NumPy images and labels of a batch as they are fed, and gives class activation
+            maps (batch, rows, columns): for SnapMix. See ``training.fit.activation_maps``.
 
     Returns:
         A tf.data.Dataset of float32 images (batch, size, size, 3) and float32 one-hot labels
         (batch, classes).
 
     Raises:
-        ValueError: If an image cannot be decoded (it is named) or for an unknown augmentation.
+        ValueError: If an image cannot be decoded (it is named), for an unknown augmentation, mixing
+            or cache, and for memory that does not suffice for what was asked.
 
     Example:
 
@@ -66,36 +138,275 @@ def training_batches(
     >>> images.shape, labels.shape
     (TensorShape([64, 32, 32, 3]), TensorShape([64, 10]))
     """
-    row = find_augmentation(augmentation or dataset.augmentation)
-    size = dataset.image_size
-    stored = round(size * row.margin)
-    count = len(dataset.train)
-    order = tf.data.Dataset.range(count).shuffle(count, seed, reshuffle_each_iteration=True)
-    batches = _batches(
-        dataset.train,
-        order,
-        batch_size or dataset.batch_size,
-        drop_remainder,
-        lambda image: resize_and_crop(image, stored, stored),
-        stored,
+    if epochs is not None and not drop_remainder:
+        raise ValueError("`epochs` needs drop_remainder=True: a batch never spans two epochs.")
+    training = prepare_training(
+        dataset,
+        batch_size,
+        seed=seed,
+        augmentation=augmentation,
+        mixing=mixing,
+        label_smoothing=label_smoothing,
+        drop_remainder=drop_remainder,
+        cache=cache,
+        memory_budget=memory_budget,
+        deterministic=deterministic,
+        maps=maps,
     )
-    seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=True).batch(2)
-
-    def finish(batch, step_seed):
-        images = augment(batch[0], step_seed, row, size)
-        labels = tf.one_hot(batch[1], dataset.classes)
-        labels = labels * (1 - label_smoothing) + label_smoothing / dataset.classes
-        return normalise(images, dataset), labels
-
-    return _prefetched(tf.data.Dataset.zip((batches, seeds)), finish)
+    return assemble(training, epochs)
 
 
-def test_batches(dataset: Dataset, batch_size: int | None = None) -> tf.data.Dataset:
+def prepare_training(
+    dataset: Dataset,
+    batch_size: int | None = None,
+    *,
+    seed: int = 0,
+    augmentation: str | None = None,
+    mixing: str = "none",
+    label_smoothing: float = 0.0,
+    drop_remainder: bool = False,
+    cache: str | Path | bool = "auto",
+    memory_budget: int | None = None,
+    deterministic: bool = True,
+    maps: Callable | None = None,
+) -> Training:
+    """Check everything, and fill the cache.
+
+    Args:
+        dataset: And all others as in ``training_batches``.
+
+    Returns:
+        What ``assemble`` takes.
+    """
+    row = find_augmentation(augmentation or dataset.augmentation)
+    mixed = find_mixing(mixing)
+    if maps is None and any(mix.needs_maps for stage in mixed for mix, _ in stage.choices):
+        raise ValueError(
+            f'Mixing "{mixing}" needs `maps`, a function that gives class activation maps: '
+            "`keras-resnext train` brings it, `training.fit.activation_maps(model)` makes it."
+        )
+    form = training_form(dataset, row)
+    plan = plan_cache(dataset.train, form, cache, memory_budget)
+    return Training(
+        dataset,
+        row,
+        mixed,
+        batch_size or dataset.batch_size,
+        seed,
+        label_smoothing,
+        drop_remainder,
+        deterministic,
+        plan,
+        keep(dataset.train, form, plan, fit_form),
+        maps,
+    )
+
+
+def training_form(dataset: Dataset, row: Augmentation) -> Form:
+    """Say how training images are kept when decoded.
+
+    Args:
+        dataset: For its image size.
+        row: Where it crops, images are kept whole, at the size that testing resizes them to.
+    """
+    size = dataset.image_size
+    return Form(round(size * TEST_MARGIN), None) if row.crop else Form(size, size)
+
+
+def assemble(training: Training, epochs: int | None = None) -> tf.data.Dataset:
+    """Put the stages of a training pipeline together.
+
+    Args:
+        training: From ``prepare_training``.
+        epochs: As in ``training_batches``.
+
+    Returns:
+        A tf.data.Dataset of images and labels.
+    """
+    streams = [cropped_batches(training, epochs, salt) for salt in _salts(training)]
+    batches = tf.data.Dataset.zip(tuple(streams))
+    batches = batches.map(
+        lambda *parts: finish_batch(training, parts),
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=training.deterministic,
+    )
+    if epochs is not None:
+        steps = len(training.part) // training.batch_size
+        batches = batches.apply(tf.data.experimental.assert_cardinality(steps * epochs))
+    return batches.prefetch(tf.data.AUTOTUNE)
+
+
+def _salts(training: Training) -> tuple[int, ...]:
+    """A second stream of partners, in an order of its own, where mixing wants two batches."""
+    return (0, PARTNERS) if any(mix.loads == 2 for mix in training.mixing) else (0,)
+
+
+def finish_batch(training: Training, parts):
+    """Augment, label, mix and normalise.
+
+    Args:
+        training: From ``prepare_training``.
+        parts: One batch, or two: images, labels, places and epoch of each.
+
+    Returns:
+        float32 images and labels.
+    """
+    images, labels, places, epochs = (tf.concat(column, 0) for column in zip(*parts, strict=True))
+    seed = tf.stack([_epoch_seed(training.seed, epochs[0]), -1 - places[0]])
+    images = apply_steps(images, seed, training.row, training.size)
+    classes = training.dataset.classes
+    labels = tf.one_hot(labels, classes)
+    labels = labels * (1 - training.label_smoothing) + training.label_smoothing / classes
+    images = normalise(images, training.dataset)
+
+    def maps(x, y):
+        found = tf.numpy_function(training.maps, [x, y], tf.float32)
+        return tf.ensure_shape(found, [None, None, None])
+
+    return mix_batch(images, labels, fold(seed, PARTNERS), training.mixing, epochs[0], maps)
+
+
+def _epoch_seed(seed: int, epoch):
+    return tf.cast(epoch, tf.int64) * EPOCH_STRIDE + seed
+
+
+def cropped_batches(training: Training, epochs: int | None, salt: int = 0) -> tf.data.Dataset:
+    """Shuffled batches of images of the right size, not augmented yet but for their crop.
+
+    Args:
+        training: From ``prepare_training``.
+        epochs: As in ``training_batches``.
+        salt: Of the order.
+
+    Returns:
+        A tf.data.Dataset of images (batch, size, size, channels), labels, places and epochs.
+    """
+    if training.kept is None:
+        return _image_batches(training, _streamed(training, epochs, salt), epochs)
+    order = shuffled_places(training, epochs, salt)
+    kept = training.kept
+    if kept.pixels is None:
+        rows = order.map(lambda place, epoch: (place, kept.labels[place], place, epoch))
+        return _image_batches(training, rows, epochs)
+
+    def gathered(places, epoch):
+        images = tf.gather(kept.pixels, places)
+        if training.row.crop:
+            seed = tf.stack([_epoch_seed(training.seed, epoch[0]), places[0]])
+            images = augment(images, seed, Augmentation((), training.row.crop), training.size)
+        elif images.shape[1:3] != (training.size, training.size):  # arrays, not kept in their form
+            images = tf.map_fn(lambda image: fit_form(image, _square(training)), images)
+        return images, tf.gather(kept.labels, places), places, epoch
+
+    batches = order.batch(training.batch_size, training.drop_remainder)
+    return batches.map(
+        gathered, num_parallel_calls=tf.data.AUTOTUNE, deterministic=training.deterministic
+    )
+
+
+def _image_batches(training: Training, rows, epochs: int | None) -> tf.data.Dataset:
+    """Crop image by image, then batch: rows of image (a place or bytes), label, place, epoch."""
+
+    def cropped(image, label, place, epoch):
+        seed = tf.stack([_epoch_seed(training.seed, epoch), place])
+        return crop_one(training, image, seed), label, place, epoch
+
+    images = rows.map(
+        cropped, num_parallel_calls=tf.data.AUTOTUNE, deterministic=training.deterministic
+    )
+    return images.batch(training.batch_size, training.drop_remainder)
+
+
+def crop_one(training: Training, image, seed):
+    """Bring one image to the size that the network sees, by the random crop of the augmentation.
+
+    Args:
+        training: From ``prepare_training``.
+        image: Its place among kept images, or the bytes of its file.
+        seed: Two integers.
+
+    Returns:
+        uint8 of shape (size, size, channels).
+    """
+    crop, size = training.row.crop, training.size
+    encoded = image
+    if image.dtype != tf.string:
+        encoded = training.kept.encoded(image)
+        if encoded is None:
+            pixels = training.kept.image(image)
+            return crop_image(pixels, seed, crop, size)
+    if crop:
+        return decode_crop(encoded, seed, crop, size)
+    return fit_form(decode(encoded), _square(training))
+
+
+def _square(training: Training) -> Form:
+    return Form(training.size, training.size)
+
+
+def shuffled_places(training: Training, epochs: int | None, salt: int = 0) -> tf.data.Dataset:
+    """The places of all images in an order of its own for each epoch, and the epoch.
+
+    Args:
+        training: From ``prepare_training``.
+        epochs: As in ``training_batches``.
+        salt: Of the order.
+    """
+    count = len(training.part)
+    used = _used(training, epochs)
+
+    def order(epoch):
+        seed = tf.stack([_epoch_seed(training.seed, epoch), tf.constant(-1 - salt, tf.int64)])
+        places = tf.random.experimental.stateless_shuffle(tf.range(count, dtype=tf.int64), seed)
+        return tf.data.Dataset.from_tensor_slices(places[:used]).map(lambda place: (place, epoch))
+
+    return _epochs(epochs).flat_map(order)
+
+
+def _used(training: Training, epochs: int | None) -> int:
+    """Images of an epoch: where epochs follow each other, whole batches of them."""
+    count = len(training.part)
+    return count if epochs is None else count - count % training.batch_size
+
+
+def _epochs(epochs: int | None) -> tf.data.Dataset:
+    """The numbers of the epochs of one pass: all, or the one whose turn it is."""
+    if epochs is not None:
+        return tf.data.Dataset.range(epochs)
+    with tf.device("CPU:0"):
+        passes = tf.Variable(-1, dtype=tf.int64, trainable=False)
+    return tf.data.Dataset.range(1).map(lambda _: passes.assign_add(1))
+
+
+def _streamed(training: Training, epochs: int | None, salt: int) -> tf.data.Dataset:
+    """Rows of bytes, label, place and epoch, of records that are read one after the other."""
+    records = training.part.images
+    mean = max(1, training.plan.encoded // max(1, len(training.part)))
+    buffer = max(2, min(len(training.part), SHUFFLED_RECORDS, SHUFFLED_BYTES // mean))
+    rows = numbered_stream(records, training.seed + salt)
+    rows = rows.shuffle(buffer, training.seed + salt, reshuffle_each_iteration=True)
+    used = _used(training, epochs)
+
+    def numbered(epoch):
+        return rows.take(used).map(lambda place, contents, label: (contents, label, place, epoch))
+
+    return _epochs(epochs).flat_map(numbered)
+
+
+def test_batches(
+    dataset: Dataset,
+    batch_size: int | None = None,
+    *,
+    cache: str | Path | bool = "auto",
+    memory_budget: int | None = None,
+) -> tf.data.Dataset:
     """Batches of the test part: every image once, in order, as it is.
 
     Args:
         dataset: From ``load_dataset``.
         batch_size: Images a batch. Default: the data set's own.
+        cache: "auto", "memory" (decoded), "encoded", a folder, or False: see ``plan_cache``.
+        memory_budget: Bytes that "auto" may keep in memory. Default: 60 % of what is free.
 
     Returns:
         A tf.data.Dataset of float32 images (batch, size, size, 3) and float32 one-hot labels
@@ -104,40 +415,37 @@ def test_batches(dataset: Dataset, batch_size: int | None = None) -> tf.data.Dat
     Raises:
         ValueError: If an image cannot be decoded (it is named).
     """
-    size = dataset.image_size
-    batches = _batches(
-        dataset.test,
-        tf.data.Dataset.range(len(dataset.test)),
-        batch_size or dataset.batch_size,
-        False,
-        lambda image: resize_and_crop(image, test_edge(dataset), size),
-        size,
-    )
+    part, batch_size = dataset.test, batch_size or dataset.batch_size
+    form = Form(test_edge(dataset), dataset.image_size)
+    kept = keep(part, form, plan_cache(part, form, cache, memory_budget), fit_form)
+    if kept is not None and kept.pixels is not None and kept.pixels.shape[1:3] == (form.size,) * 2:
+        order = tf.data.Dataset.range(len(part)).batch(batch_size)
+        batches = order.map(lambda at: (tf.gather(kept.pixels, at), tf.gather(kept.labels, at)))
+    else:
+        batches = _test_images(part, kept, form).batch(batch_size)
 
     def finish(images, labels):
         return normalise(images, dataset), tf.one_hot(labels, dataset.classes)
 
-    return _prefetched(batches, finish)
+    return batches.map(finish, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
 test_batches.__test__ = False  # pytest takes it for a test
 
 
-def find_augmentation(name: str):
-    """Give the row of ``AUGMENTATIONS`` of that name.
-
-    Args:
-        name: Of the row.
-
-    Returns:
-        An Augmentation.
-
-    Raises:
-        ValueError: If there is none, with the nearest name.
-    """
-    if name not in AUGMENTATIONS:
-        raise ValueError(unknown("augmentation", name, AUGMENTATIONS))
-    return AUGMENTATIONS[name]
+def _test_images(part: Part, kept: Kept | None, form: Form) -> tf.data.Dataset:
+    """Images and labels one by one, in order."""
+    auto = tf.data.AUTOTUNE
+    if kept is None:
+        stream = numbered_stream(part.images, None)
+        return stream.map(
+            lambda _, contents, label: (fit_form(decode(contents), form), label),
+            num_parallel_calls=auto,
+        )
+    return tf.data.Dataset.range(len(part)).map(
+        lambda place: (fit_form(kept.image(place), form), kept.labels[place]),
+        num_parallel_calls=auto,
+    )
 
 
 def test_edge(dataset: Dataset) -> int:
@@ -149,8 +457,8 @@ def test_edge(dataset: Dataset) -> int:
     Returns:
         Pixels.
     """
-    margin = find_augmentation(dataset.augmentation).margin
-    return round(dataset.image_size * (TEST_MARGIN if margin > 1 else 1))
+    crops = find_augmentation(dataset.augmentation).crop is not None
+    return round(dataset.image_size * (TEST_MARGIN if crops else 1))
 
 
 test_edge.__test__ = False
@@ -176,6 +484,29 @@ def normalise(images, dataset: Dataset):
     return tf.reshape(rows, tf.shape(images))
 
 
+def fit_form(image, form: Form):
+    """Bring a decoded image into a form: see ``cache.Form``.
+
+    Args:
+        image: uint8 of shape (height, width, channels).
+        form: What is wanted.
+
+    Returns:
+        uint8: square, or with its own proportions.
+    """
+    if form.size is not None:
+        return resize_and_crop(image, form.edge, form.size)
+    shape = tf.shape(image)[:2]
+    least = tf.reduce_min(shape)
+
+    def smaller():
+        scale = form.edge / least
+        target = tf.cast(tf.round(tf.cast(shape, tf.float64) * scale), tf.int32)
+        return _rounded(tf.image.resize(image, target, antialias=True))
+
+    return tf.cond(least > form.edge, smaller, lambda: image)
+
+
 def resize_and_crop(image, edge: int, size: int):
     """Resize the shorter side to ``edge`` and crop the middle; leave an image of that size alone.
 
@@ -194,103 +525,11 @@ def resize_and_crop(image, edge: int, size: int):
         target = tf.maximum(tf.cast(tf.round(tf.cast(shape, tf.float64) * scale), tf.int32), size)
         corner = (target - size) // 2
         whole = tf.image.resize(image, target, antialias=True)
-        crop = tf.slice(whole, tf.concat([corner, [0]], 0), [size, size, -1])
-        return tf.cast(tf.clip_by_value(tf.round(crop), 0, 255), tf.uint8)
+        return _rounded(tf.slice(whole, tf.concat([corner, [0]], 0), [size, size, -1]))
 
     result = tf.cond(tf.reduce_all(shape == size), lambda: image, resized)
     return tf.ensure_shape(result, [size, size, image.shape[-1]])
 
 
-def _batches(part: Part, order, batch_size: int, drop_remainder: bool, fit: Callable, size: int):
-    """Images of equal size and labels, in the order of a data set of indices."""
-    with tf.device("CPU:0"):  # never in the accelerator's memory
-        labels = tf.constant(part.labels)
-        if _fits_memory(len(part), size):
-            images = tf.constant(_decoded(part, fit, size))
-            return order.batch(batch_size, drop_remainder).map(
-                lambda indices: (tf.gather(images, indices), tf.gather(labels, indices)),
-                num_parallel_calls=tf.data.AUTOTUNE,
-            )
-        read = _reader(part)
-    return order.map(
-        lambda index: (fit(read(index)), labels[index]), num_parallel_calls=tf.data.AUTOTUNE
-    ).batch(batch_size, drop_remainder)
-
-
-def _prefetched(batches, finish: Callable):
-    return batches.map(finish, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
-
-
-def _reader(part: Part) -> Callable:
-    """From an index to a decoded image; a GIF gives its first frame."""
-    images = tf.constant(part.images)
-    if isinstance(part.images, tuple):
-        return lambda index: decode(tf.io.read_file(images[index]))
-    return lambda index: images[index]
-
-
-def decode(contents):
-    """Decode a JPEG, PNG, BMP or GIF (its first frame).
-
-    Args:
-        contents: Scalar string tensor: the bytes of the file.
-
-    Returns:
-        uint8 of shape (height, width, 3).
-    """
-    image = tf.io.decode_image(contents, channels=3, expand_animations=False)
-    return tf.ensure_shape(image, [None, None, 3])
-
-
-def _decoded(part: Part, fit: Callable, size: int) -> np.ndarray:
-    """All images of a part, decoded and resized: uint8 (count, size, size, channels)."""
-    if not isinstance(part.images, tuple) and part.images.shape[1:3] == (size, size):
-        return part.images
-    read = _reader(part)
-    stream = (
-        tf.data.Dataset.range(len(part))
-        .map(lambda index: fit(read(index)), num_parallel_calls=tf.data.AUTOTUNE)
-        .batch(256)
-        .prefetch(2)
-    )
-    images = np.empty((len(part), size, size, stream.element_spec.shape[-1]), np.uint8)
-    done = 0
-    try:
-        for batch in stream.as_numpy_iterator():
-            images[done : done + len(batch)] = batch
-            done += len(batch)
-    except tf.errors.InvalidArgumentError as error:
-        raise ValueError(name_undecodable(part) or str(error)) from error
-    return images
-
-
-def name_undecodable(part: Part) -> str | None:
-    """Find the image behind a failure to decode, which tf.data does not name.
-
-    Args:
-        part: Of a data set.
-
-    Returns:
-        An error message that names the first file that cannot be decoded, or None.
-    """
-    paths = part.images if isinstance(part.images, tuple) else ()
-    for path in paths:
-        try:
-            decode(tf.io.read_file(path))
-        except (tf.errors.OpError, ValueError) as error:
-            reason = image_fault(path) or str(error).split("} ", 1)[-1].split(" [Op:")[0]
-            return f"Unreadable image {path}: {reason}. Replace or remove it."
-    return None
-
-
-def _fits_memory(count: int, size: int) -> bool:
-    return count * size * size * 3 <= MEMORY_SHARE * _free_memory()
-
-
-def _free_memory() -> int:
-    """Bytes that can be had without swapping, as Linux says; elsewhere, a guess."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return MEMORY_GUESS
-    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable"))
+def _rounded(image):
+    return tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)

@@ -4,6 +4,7 @@ import math
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -17,6 +18,8 @@ SECONDS_BETWEEN_DISPLAYS = 0.2
 SECONDS_BETWEEN_SAVES = 60
 # A picture is drawn when it has taken no more than this share of the time since the last one.
 PLOT_SHARE = 0.03
+# Share of waiting for data from which the line of an epoch says it.
+WORTH_SAYING = 0.05
 
 
 class DivergedError(ArithmeticError):
@@ -69,6 +72,36 @@ class Speed(keras.callbacks.Callback):
         rate = self.epoch_images / self.epoch_seconds if self.epoch_seconds else math.nan
         logs["images_per_second"] = round(rate, 1)
         logs["seconds"] = round(self.total_seconds, 2)
+
+
+class WaitingShare(keras.callbacks.Callback):
+    """Adds ``waiting`` to the logs: the share of an epoch's steps spent waiting for data.
+
+    Args:
+        waited: Gives the seconds waited since it was last called: ``data.waiting.Timed.seconds``.
+    """
+
+    def __init__(self, waited: Callable[[], float]):
+        super().__init__()
+        self.waited, self.seconds, self.total = waited, 0.0, 0.0
+
+    @property
+    def share(self) -> float | None:
+        """Of everything measured so far, from 0 to 1."""
+        return min(self.seconds / self.total, 1.0) if self.total else None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.waited()
+        self.begin = self.end = time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.end = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        waited, total = self.waited(), self.end - self.begin
+        self.seconds += waited
+        self.total += total
+        logs["waiting"] = round(min(waited / total, 1.0), 4) if total else math.nan
 
 
 class StopOnNaN(keras.callbacks.Callback):
@@ -204,7 +237,7 @@ class EpochLines(keras.callbacks.Callback):
             f"epoch {epoch + 1:{len(str(self.epochs))}}/{self.epochs}"
             f"  loss {logs['loss']:.4f}  top-1 {logs['top1']:6.2%}"
             f"  test loss {logs['val_loss']:.4f}  test top-1 {logs['val_top1']:6.2%}"
-            f"{_rate(logs['images_per_second'])}  {_clock(left)} left",
+            f"{_rate(logs['images_per_second'])}{_waiting(logs['waiting'])}  {_clock(left)} left",
             highlight=False,
             soft_wrap=True,
         )
@@ -270,6 +303,11 @@ class ProgressBar(keras.callbacks.Callback):
 def _rate(images_per_second: float) -> str:
     known = math.isfinite(images_per_second)
     return f"  {images_per_second:,.0f} img/s" if known else ""
+
+
+def _waiting(share: float) -> str:
+    """Only what is worth a remark."""
+    return f"  {share:.0%} waiting for data" if share >= WORTH_SAYING else ""
 
 
 def _clock(seconds: float) -> str:

@@ -7,30 +7,33 @@ import shlex
 import sys
 from collections.abc import Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
 
 import keras
 from rich.console import Console
 
+from keras_resnext.data.cache import find_undecodable, name_undecodable
 from keras_resnext.data.datasets import Dataset
-from keras_resnext.data.pipeline import (
-    name_undecodable,
-    test_batches,
-    test_edge,
-    training_batches,
-)
+from keras_resnext.data.mixing import find_mixing
+from keras_resnext.data.parts import Part
+from keras_resnext.data.pipeline import assemble, prepare_training, test_batches, test_edge
+from keras_resnext.data.sources.folders import without
+from keras_resnext.data.waiting import timed
 from keras_resnext.models.complexity import complexity
 from keras_resnext.training import callbacks as run_callbacks
 from keras_resnext.training.fine_tune import StagewiseSGD, freeze
+from keras_resnext.training.maps import activation_maps
 from keras_resnext.training.run_folder import (
     CONFIG,
+    SKIPPED,
     SUMMARY,
     check_output,
     make_folder,
     remove_run,
     write_json,
+    write_rows,
 )
 from keras_resnext.training.settings import TrainSettings
 from keras_resnext.version import __version__
@@ -53,7 +56,8 @@ def train(
     """Train a classifier, with its progress shown, and write the folder of the run.
 
     The folder holds model.keras, history.csv and history.png (kept up to date in training),
-    config.json (what was asked for) and summary.json (what came of it). Ctrl-C ends training after
+    config.json (what was asked for) and summary.json (what came of it), and skipped.csv if broken
+    files were left out. Ctrl-C ends training after
     the step under way: the model is kept as it is, and the summary says ``"interrupted": true``
     with the test results of the last whole epoch.
 
@@ -79,27 +83,93 @@ def train(
         DivergedError: If the loss is no number any more; what has been saved stays.
     """
     check_output(output, overwrite)
-    check_model(model, dataset, settings or TrainSettings())
-    settings = (settings or TrainSettings()).resolved(dataset)
-    steps = len(dataset.train) // settings.batch_size
-    schedule = learning_rate_schedule(settings, steps * settings.epochs)
+    settings = settings or TrainSettings()
+    check_model(model, dataset, settings)
+    console = console or Console()
+    if settings.on_error == "skip":
+        dataset = without_undecodable(dataset)
+    settings = settings.resolved(dataset)
+    schedule = learning_rate_schedule(
+        settings, steps_per_epoch(dataset, settings) * settings.epochs
+    )
     with _naming_undecodable(dataset):
-        batches = training_batches(
-            dataset,
-            settings.batch_size,
-            seed=settings.seed,
-            augmentation=settings.augmentation,
-            label_smoothing=settings.label_smoothing,
-            drop_remainder=True,  # one shape to compile, and no batch norm over a rest of one
-        )
-        test = test_batches(dataset, settings.batch_size)
+        training, test = _pipelines(model, dataset, settings)
         compile_model(model, schedule, settings)
         folder = make_folder(output, model.name, dataset.name)
         facts = describe_run(model, dataset, settings)
+        facts["cache"] = f"{training.plan.kind}: {training.plan.reason}"
         write_json(folder / CONFIG, {**facts, **(record or {})})
-        run = _Run(folder, model, dataset, settings, schedule, console or Console())
-        summary = run.fit(batches, test)
-    return summary
+        _tell(console, folder, dataset, training.plan)
+        run = _Run(folder, model, dataset, settings, schedule, console)
+        return run.fit(assemble(training, settings.epochs), test)
+
+
+def steps_per_epoch(dataset: Dataset, settings: TrainSettings) -> int:
+    """Give the number of batches in an epoch; a last one that is not full is left out.
+
+    That leaves one shape to compile, and no batch norm over a rest of one image.
+
+    Args:
+        dataset: From ``load_dataset``.
+        settings: Resolved.
+    """
+    return len(dataset.train) // settings.batch_size
+
+
+def without_undecodable(dataset: Dataset) -> Dataset:
+    """Decode every image once, and leave out those that fail.
+
+    Args:
+        dataset: Of files; of others nothing is left out.
+
+    Returns:
+        A Dataset, with what was left out in ``skipped``.
+    """
+    broken = find_undecodable(dataset.train) | find_undecodable(dataset.test)
+    if not broken:
+        return dataset
+    parts = {name: _without(getattr(dataset, name), broken) for name in ("train", "test")}
+    return replace(dataset, skipped=(*dataset.skipped, *broken.items()), **parts)
+
+
+def _without(part: Part, broken: dict[str, str]) -> Part:
+    return without(part, broken) if isinstance(part.images, tuple) else part
+
+
+def _pipelines(model: keras.Model, dataset: Dataset, settings: TrainSettings):
+    """Training as ``assemble`` takes it, and test batches; memory is shared by their sizes."""
+    budget = settings.memory_budget
+    share = len(dataset.train) / (len(dataset.train) + len(dataset.test))
+    stages = find_mixing(settings.mixing)
+    wants_maps = any(mix.needs_maps for stage in stages for mix, _ in stage.choices)
+    training = prepare_training(
+        dataset,
+        settings.batch_size,
+        seed=settings.seed,
+        augmentation=settings.augmentation,
+        mixing=settings.mixing,
+        label_smoothing=settings.label_smoothing,
+        drop_remainder=True,
+        cache=settings.cache,
+        memory_budget=None if budget is None else int(budget * share),
+        maps=activation_maps(model) if wants_maps else None,
+    )
+    test = test_batches(
+        dataset,
+        settings.batch_size,
+        cache=settings.cache,
+        memory_budget=None if budget is None else int(budget * (1 - share)),
+    )
+    return training, test
+
+
+def _tell(console: Console, folder: Path, dataset: Dataset, plan) -> None:
+    if plan.kind != "array":
+        console.print(f"kept between epochs: {plan.kind}: {plan.reason}", highlight=False)
+    if dataset.skipped:
+        rows = [{"file": path, "fault": fault} for path, fault in dataset.skipped]
+        write_rows(folder / SKIPPED, rows)
+        console.print(f"left out: {len(rows)} broken files, listed in {folder / SKIPPED}")
 
 
 def learning_rate_schedule(settings: TrainSettings, steps: int):
@@ -285,6 +355,7 @@ class _Run:
         title = f"{model.name} on {dataset.name}"
         self.counted = complexity(model, (dataset.image_size, dataset.image_size, 3))
         self.speed = run_callbacks.Speed(settings.batch_size)
+        self.waiting = None
         self.history = run_callbacks.HistoryFiles(folder, title)
         self.file = run_callbacks.ModelFile(folder)
         self.stop = run_callbacks.StopSafely()
@@ -300,14 +371,18 @@ class _Run:
         ]  # fmt: skip
 
     def fit(self, batches, test) -> dict:
+        """Train on batches that are those of all epochs, one after the other."""
+        measured = timed(batches)
+        self.waiting = run_callbacks.WaitingShare(measured.seconds)
         interrupted = False
         try:
             with self.stop:
                 self.model.fit(
-                    batches,
+                    measured.batches,
                     epochs=self.settings.epochs,
+                    steps_per_epoch=steps_per_epoch(self.dataset, self.settings),
                     validation_data=test,
-                    callbacks=self.callbacks,
+                    callbacks=[self.waiting, *self.callbacks],
                     shuffle=False,  # the pipeline does it; Keras would only warn that it cannot
                     verbose=0,
                 )
@@ -338,6 +413,7 @@ class _Run:
             "test_top5": last.get("val_top5"),
             "test_loss": last.get("val_loss"),
             "images_per_second": rate and round(rate, 1),
+            "waiting_for_data": self.waiting.share and round(self.waiting.share, 4),
             "seconds": round(self.speed.total_seconds, 2),
             "epochs": len(self.history.rows),
             "interrupted": interrupted,
@@ -348,6 +424,7 @@ class _Run:
             "data": self.dataset.source,
             "train_images": len(self.dataset.train),
             "test_images": len(self.dataset.test),
+            "skipped_images": len(self.dataset.skipped),
             "precision": self.settings.precision,
             "backend": keras.backend.backend(),
             "device": device(),

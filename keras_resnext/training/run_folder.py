@@ -11,6 +11,8 @@ from pathlib import Path
 MODEL, HISTORY, PLOT = "model.keras", "history.csv", "history.png"
 CONFIG, SUMMARY = "config.json", "summary.json"
 RUN_FILES = (CONFIG, HISTORY, PLOT, MODEL, SUMMARY)
+# Only where files were left out.
+SKIPPED = "skipped.csv"
 RUNS = Path("runs")
 
 
@@ -75,7 +77,7 @@ def remove_run(folder: Path) -> None:
     Args:
         folder: Of the run.
     """
-    for name in RUN_FILES:
+    for name in (*RUN_FILES, SKIPPED):
         (folder / name).unlink(missing_ok=True)
 
 

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, replace
 
 from keras_resnext.data.datasets import Dataset
-from keras_resnext.errors import unknown
+from keras_resnext.data.images import ON_ERROR
+from keras_resnext.errors import one_of, unknown
 
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 LEARNING_RATE, LARGE_BATCH = 0.1, 256
@@ -26,7 +27,13 @@ class TrainSettings:
             loss does. (The penalty itself is the network's own: its configuration's ``l2``.)
         warmup: Share of all steps in which the learning rate rises.
         label_smoothing: Share of each training label that is spread evenly over all classes.
-        augmentation: Name of a row of ``data.augment.AUGMENTATIONS``. Default: the data set's own.
+        augmentation: Name of a row of ``data.augment.AUGMENTATIONS``, several joined by "+", or the
+            path of a policy file. Default: the data set's own.
+        mixing: What batches are mixed by, as ``data.mixing.find_mixing`` reads it.
+        cache: What is kept of the images between epochs: "auto", "memory", "encoded", a folder, or
+            False: see ``data.cache.plan_cache``.
+        memory_budget: Bytes that may be kept in memory. Default: 60 % of what is free.
+        on_error: "raise", or "skip" images that cannot be decoded.
         precision: The dtype policy that the network has been built under.
         freeze: The last stage that stays as it is, 0 for the stem alone; None freezes nothing.
         stage_decay: What each stage's learning rate is of the one's above it, from the classifier
@@ -53,6 +60,10 @@ class TrainSettings:
     warmup: float = 0.1
     label_smoothing: float = 0.0
     augmentation: str | None = None
+    mixing: str = "none"
+    cache: str | bool = "auto"
+    memory_budget: int | None = None
+    on_error: str = "raise"
     precision: str = "float32"
     freeze: int | None = None
     stage_decay: float = 1.0
@@ -67,6 +78,7 @@ class TrainSettings:
                 )
         if self.precision not in PRECISIONS:
             raise ValueError(unknown("precision", self.precision, PRECISIONS))
+        one_of("on_error", self.on_error, ON_ERROR)
 
     def resolved(self, dataset: Dataset) -> "TrainSettings":
         """Fill in what the data set decides.
@@ -110,5 +122,6 @@ RULES = {
     "label_smoothing": (_number(0, 1), "a number from 0 to below 1"),
     "freeze": (_or_none(lambda value: value in range(5)), "a stage from 0 to 4"),
     "stage_decay": (lambda value: value == 1 or _number(1e-6, 1)(value), "a number to 1"),
+    "memory_budget": (_or_none(_integer(0)), "an integer of at least 0, bytes"),
     "seed": (_integer(0), "an integer of at least 0"),
 }

@@ -52,7 +52,7 @@ def test_digits_mean_and_std_are_those_of_the_training_part():
 def test_enlarging_is_pillows_bilinear():
     from sklearn.datasets import load_digits
 
-    from keras_resnext.data.datasets import _enlarge
+    from keras_resnext.data.sources.digits import _enlarge
 
     for image in load_digits().images[:3] * (255 / 16):
         expected = Image.fromarray(image.astype(np.float32)).resize((32, 32), Image.BILINEAR)
@@ -211,8 +211,8 @@ def test_wrong_folders(tmp_path, make_folder):
     with pytest.raises(ValueError, match="No image in .*empty. Expected one folder a class"):
         load_dataset(empty)
     (empty / "cat").mkdir()
-    (empty / "cat" / "a.webp").write_bytes(b"x")
-    with pytest.raises(ValueError, match=r"No image.*Found only \.webp"):
+    (empty / "cat" / "a.tiff").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"No image.*Found only \.tiff"):
         load_dataset(empty)
     Image.new("RGB", (16, 16)).save(empty / "loose.png")
     with pytest.raises(ValueError, match="loose.png and 0 more lie beside"):

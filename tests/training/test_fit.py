@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from keras_resnext.data import pipeline
 from keras_resnext.data.datasets import Part
 from keras_resnext.training.callbacks import DivergedError
 from keras_resnext.training.fit import compile_model, learning_rate_schedule, train
+from keras_resnext.training.maps import activation_maps
 from keras_resnext.training.precision import precision
 from keras_resnext.training.run_folder import RUN_FILES
 from keras_resnext.training.settings import TrainSettings
@@ -239,10 +239,45 @@ def test_divergence_stops_with_epoch_and_rate_and_keeps_what_was_written(
     assert not (folder / "summary.json").exists()
 
 
-def test_an_image_that_cannot_be_decoded_is_named_while_streaming(
-    tmp_path, dataset, make_model, monkeypatch
-):
-    monkeypatch.setattr(pipeline, "_fits_memory", lambda *_: False)
+def pooled():
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            keras.Input((16, 16, 3)),
+            layers.Conv2D(8, 3, padding="same", activation="relu"),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(8, activation="softmax", dtype="float32"),
+        ],
+        name="pooled",
+    )
+
+
+def test_activation_maps_are_the_pooled_features_weighted_by_the_kernel(dataset):
+    model = pooled()
+    images = dataset.train.images[:5].astype(np.float32)
+    labels = np.eye(8, dtype=np.float32)[[3, 1, 4, 1, 5]]
+    found = activation_maps(model)(images, labels)
+    kernel, bias = model.layers[-1].get_weights()
+    features = model.layers[0](images).numpy()
+    scores = np.stack([f @ kernel[:, n] for f, n in zip(features, [3, 1, 4, 1, 5], strict=True)])
+    np.testing.assert_allclose(found, scores - scores.min((1, 2), keepdims=True), atol=1e-2)
+    with pytest.raises(ValueError, match="ends in GlobalAveragePooling2D and Dense"):
+        activation_maps(keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]))
+
+
+def test_mixing_is_trained_with_and_waiting_is_reported(tmp_path, dataset):
+    settings = replace(EASY, epochs=2, mixing="snapmix*0.5+mixup1*0.5,none@1")
+    summary = run(pooled(), dataset, settings, tmp_path / "run")
+    rows = history(tmp_path / "run")
+    assert all(0 <= float(row["waiting"]) <= 1 for row in rows)
+    assert 0 <= summary["waiting_for_data"] <= 1
+    assert read(tmp_path / "run", "config.json")["cache"].startswith("array: ")
+    with pytest.raises(ValueError, match='Unknown mixing "cutmxi". Did you mean "cutmix"'):
+        run(pooled(), dataset, replace(settings, mixing="cutmxi"), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_an_image_that_cannot_be_decoded_is_named_while_streaming(tmp_path, dataset, make_model):
     good = keras.utils.array_to_img(dataset.train.images[0])
     for number in range(64):
         good.save(tmp_path / f"{number}.jpg")
@@ -250,7 +285,7 @@ def test_an_image_that_cannot_be_decoded_is_named_while_streaming(
     files = tuple(str(tmp_path / f"{number}.jpg") for number in range(64))
     dataset = replace(dataset, train=Part(files, np.arange(64) % 8))
     with pytest.raises(ValueError, match="Unreadable image .*33.jpg"):
-        run(make_model(), dataset, EASY, tmp_path / "run")
+        run(make_model(), dataset, replace(EASY, cache=False), tmp_path / "run")
 
 
 def test_a_batch_larger_than_the_data_and_one_step_a_run(tmp_path, dataset, make_model):

@@ -1,0 +1,298 @@
+"""From the bytes of an image file to pixels: whole, or only the part that training crops.
+
+tf.io decodes JPEG, PNG and GIF, several times as fast as Pillow, but turns no photograph upright:
+the EXIF orientation is read and applied here, and costs nothing where there is none. Pillow decodes
+what tf.io reads wrongly (BMP with a palette) or not in every release (WebP).
+"""
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+# By orientation: whether stored rows are columns, and whether then top and bottom, left and right
+# change places. Section 4.6.4 of the Exif standard.
+TURNS = np.array(
+    [
+        (0, 0, 0),
+        (0, 0, 0),
+        (0, 0, 1),
+        (0, 1, 1),
+        (0, 1, 0),
+        (1, 0, 0),
+        (1, 0, 1),
+        (1, 1, 1),
+        (1, 1, 0),
+    ],
+    bool,
+)
+ORIENTATION_TAG = 0x0112
+RATIOS = (1, 2, 4, 8)
+# Bilinear sampling sees two pixels in each direction: beyond this factor it would skip some.
+LEAST_ANTIALIASED = 2.0
+
+
+@dataclass(frozen=True)
+class Crop:
+    """Which part of a photograph training sees.
+
+    Args:
+        area: Least and greatest share of the image's area.
+        ratio: Least and greatest width over height.
+    """
+
+    area: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+
+
+def decode(contents):
+    """Decode a JPEG, PNG, GIF (its first frame), BMP or WebP, upright.
+
+    Args:
+        contents: Scalar string tensor: the bytes of the file.
+
+    Returns:
+        uint8 of shape (height, width, 3).
+
+    Raises:
+        tf.errors.InvalidArgumentError: If it is none of these, or broken.
+    """
+    image = tf.cond(
+        tf.io.is_jpeg(contents),
+        lambda: upright(tf.io.decode_jpeg(contents, channels=3), orientation(contents)),
+        lambda: _decode_other(contents),
+    )
+    return tf.ensure_shape(image, [None, None, 3])
+
+
+def decode_crop(contents, seed, crop: Crop, size: int):
+    """Decode a random part of an image, no more of it and no finer than needed, and resize it.
+
+    A JPEG is decoded within the window only, by the fast integer transform, and at a half, a
+    quarter or an eighth where the window is that much larger than ``size``.
+
+    Args:
+        contents: Scalar string tensor: the bytes of the file.
+        seed: Two integers.
+        crop: Bounds of the window.
+        size: Edge of the square to give, pixels.
+
+    Returns:
+        uint8 of shape (size, size, 3).
+    """
+
+    def jpeg():
+        turn = orientation(contents)
+        stored_shape = tf.io.extract_jpeg_shape(contents)[:2]
+        transposed = tf.gather(TURNS[:, 0], turn)
+        shape = tf.where(transposed, stored_shape[::-1], stored_shape)
+        window = draw_window(seed, shape, crop)
+        pixels = _decode_window(contents, stored_window(window, turn, shape), size)
+        return upright(_resized(pixels, size), turn)
+
+    def other():
+        return crop_image(_decode_other(contents), seed, crop, size)
+
+    return tf.ensure_shape(tf.cond(tf.io.is_jpeg(contents), jpeg, other), [size, size, 3])
+
+
+def crop_image(image, seed, crop: Crop, size: int):
+    """Crop a random part of an image and resize it.
+
+    Args:
+        image: uint8 of shape (height, width, channels).
+        seed: Two integers.
+        crop: Bounds of the window.
+        size: Edge of the square to give, pixels.
+
+    Returns:
+        uint8 of shape (size, size, channels).
+    """
+    top, left, height, width = tf.unstack(draw_window(seed, tf.shape(image)[:2], crop))
+    return _resized(image[top : top + height, left : left + width], size)
+
+
+def draw_window(seed, shape, crop: Crop):
+    """Draw where to crop.
+
+    As in "Going Deeper with Convolutions", section 6: the area is uniform, the logarithm of width
+    over height is uniform; a window that would stick out is cut to the image.
+
+    Args:
+        seed: Two integers.
+        shape: int32, (height, width) of the image.
+        crop: Bounds of the window.
+
+    Returns:
+        int32: top, left, height, width.
+    """
+    corner, extent = windows(tf.random.stateless_uniform([4], seed), shape, crop)
+    return tf.cast(tf.concat([corner, extent], 0), tf.int32)
+
+
+def windows(draws, shape, crop: Crop):
+    """From numbers in [0, 1) to windows, one or many.
+
+    Args:
+        draws: float32 of shape (4, ...).
+        shape: int32 of shape (2,): height and width.
+        crop: Bounds of the windows.
+
+    Returns:
+        Corner (top, left) and extent (height, width), float32 of shape (..., 2), whole numbers.
+    """
+    shape = tf.cast(shape, tf.float32)
+    draw = tf.unstack(draws)
+    area = crop.area[0] + draw[0] * (crop.area[1] - crop.area[0])
+    edge = tf.sqrt(area * shape[0] * shape[1])
+    low, high = np.log(np.float32(crop.ratio))
+    stretch = tf.exp((low + draw[1] * (high - low)) / 2)
+    extent = tf.stack([edge / stretch, edge * stretch], -1)
+    extent = tf.clip_by_value(tf.round(extent), 1.0, shape)
+    corner = tf.floor(tf.stack(draw[2:], -1) * (shape - extent + 1))
+    return tf.minimum(corner, shape - extent), extent
+
+
+def stored_window(window, turn, shape):
+    """Find a window of the upright image in the stored one.
+
+    Args:
+        window: int32, top, left, height, width in the upright image.
+        turn: Its orientation, 1 to 8.
+        shape: int32, (height, width) of the upright image.
+
+    Returns:
+        int32: top, left, height, width in the stored image.
+    """
+    transposed, *flipped = tf.unstack(tf.gather(TURNS, turn))
+    corner, extent = window[:2], window[2:]
+    corner = tf.where(tf.stack(flipped), shape - corner - extent, corner)
+    whole = tf.stack([corner, extent])
+    return tf.reshape(tf.where(transposed, whole[:, ::-1], whole), [4])
+
+
+def upright(image, turn):
+    """Turn a stored image as it is to be looked at.
+
+    Args:
+        image: Of shape (height, width, channels).
+        turn: Its orientation, 1 to 8.
+    """
+
+    def turned():
+        transposed, vertical, horizontal = tf.unstack(tf.gather(TURNS, turn))
+        result = tf.cond(transposed, lambda: tf.transpose(image, [1, 0, 2]), lambda: image)
+        result = tf.cond(vertical, lambda: result[::-1], lambda: result)
+        return tf.cond(horizontal, lambda: result[:, ::-1], lambda: result)
+
+    return tf.cond(turn > 1, turned, lambda: image)
+
+
+def orientation(contents):
+    """Read the EXIF orientation of a JPEG.
+
+    Args:
+        contents: Scalar string tensor: the bytes of a JPEG file.
+
+    Returns:
+        int32, 1 to 8; 1, upright, where the file does not say.
+    """
+    place = tf.where(_text(contents, 2, 2) == b"\xff\xe0", 4 + _big_endian(_raw(contents, 4, 2)), 2)
+    is_exif = (_text(contents, place, 2) == b"\xff\xe1") & (
+        _text(contents, place + 4, 6) == b"Exif\0\0"
+    )
+    return tf.cond(is_exif, lambda: _orientation(contents, place), lambda: 1)
+
+
+def _orientation(contents, place):
+    length = _big_endian(_raw(contents, place + 2, 2))
+    little = _text(contents, place + 10, 2) == b"II"
+    data = tf.cast(_raw(contents, place + 10, length), tf.int32)
+
+    def number(pair):
+        return tf.where(
+            little, pair[..., 0] + 256 * pair[..., 1], 256 * pair[..., 0] + pair[..., 1]
+        )
+
+    offset = number(tf.where(little, data[4:6], data[6:8]))
+    count = number(data[offset : offset + 2])
+    entries = data[offset + 2 : offset + 2 + 12 * count]
+    entries = tf.reshape(entries[: tf.size(entries) // 12 * 12], [-1, 12])
+    ours = number(entries[:, :2]) == ORIENTATION_TAG
+    value = tf.reduce_sum(tf.where(ours, number(entries[:, 8:10]), 0))
+    return tf.where((value >= 1) & (value <= 8), value, 1)
+
+
+def _text(contents, place, length):
+    """Bytes of a string; fewer, or others, where it is too short to have them."""
+    last = tf.maximum(tf.strings.length(contents) - 1, 0)
+    return tf.strings.substr(contents, tf.minimum(place, last), length)
+
+
+def _raw(contents, place, length):
+    return tf.io.decode_raw(_text(contents, place, length), tf.uint8)
+
+
+def _big_endian(pair):
+    pair = tf.cast(tf.concat([pair, tf.zeros([2], tf.uint8)], 0), tf.int32)
+    return 256 * pair[0] + pair[1]
+
+
+def _decode_window(contents, window, size: int):
+    """Decode a window of a JPEG at the coarsest ratio that still has ``size`` pixels each way."""
+
+    def at(ratio: int):
+        def decoded():
+            begin = window[:2] // ratio
+            extent = tf.maximum(window[2:] // ratio, 1)
+            return tf.image.decode_and_crop_jpeg(
+                contents,
+                tf.concat([begin, extent], 0),
+                channels=3,
+                ratio=ratio,
+                dct_method="INTEGER_FAST",
+                fancy_upscaling=False,
+            )
+
+        return decoded
+
+    room = tf.reduce_min(window[2:]) // size
+    level = tf.reduce_sum(tf.cast(room >= RATIOS[1:], tf.int32))
+    return tf.switch_case(level, [at(ratio) for ratio in RATIOS])
+
+
+def _resized(image, size: int):
+    """Bilinear, antialiased where pixels would be skipped otherwise."""
+    factor = tf.cast(tf.reduce_max(tf.shape(image)[:2]), tf.float32) / size
+
+    def resize(antialias: bool):
+        return lambda: tf.image.resize(image, [size, size], antialias=antialias)
+
+    result = tf.cond(factor > LEAST_ANTIALIASED, resize(True), resize(False))
+    return tf.cast(tf.clip_by_value(tf.round(result), 0, 255), tf.uint8)
+
+
+def _decode_other(contents):
+    by_tensorflow = (_text(contents, 0, 4) == b"\x89PNG") | (_text(contents, 0, 4) == b"GIF8")
+    image = tf.cond(
+        by_tensorflow,
+        lambda: tf.io.decode_image(contents, channels=3, expand_animations=False),
+        lambda: tf.numpy_function(
+            # As numbers: a NumPy string loses the zeros at its end.
+            _by_pillow,
+            [tf.io.decode_raw(contents, tf.uint8)],
+            tf.uint8,
+        ),
+    )
+    return tf.ensure_shape(image, [None, None, 3])
+
+
+def _by_pillow(contents: np.ndarray) -> np.ndarray:
+    from PIL import BmpImagePlugin, Image, ImageOps, WebPImagePlugin  # noqa: F401 they register
+
+    try:
+        with Image.open(io.BytesIO(contents.tobytes()), formats=("BMP", "WEBP")) as image:
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"neither JPEG, PNG, GIF, BMP, WebP, or broken: {error}") from error

@@ -1,0 +1,92 @@
+"""A pack: a folder of TFRecord shards that ``keras-resnext data pack`` has written.
+
+``pack.json`` is written last, so that a folder which has it is whole. Each record is a
+tf.train.Example with the features "image" (bytes of an image file) and "label" (int64).
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from keras_resnext.data.parts import Dataset, Part, Records
+from keras_resnext.data.sources.request import Request
+
+PACK = "pack.json"
+FORMAT = 1
+
+
+def is_pack(source: str) -> bool:
+    """Say whether a folder is a whole pack.
+
+    Args:
+        source: A path.
+    """
+    return Path(source, PACK).is_file()
+
+
+def load(request: Request) -> Dataset:
+    """Read the table of contents of a pack, and that its shards are there and whole."""
+    root = Path(request.source)
+    try:
+        pack = json.loads((root / PACK).read_text(encoding="utf-8"))
+        if pack["format"] != FORMAT:
+            raise ValueError(f"format {pack['format']}, expected {FORMAT}")
+        train, test = (_part(root, pack["parts"][name]) for name in ("train", "test"))
+        size = request.image_size or pack["image_size"]
+        return Dataset(
+            name=pack["name"],
+            source=request.source,
+            train=train,
+            test=test,
+            class_names=tuple(pack["class_names"]),
+            image_size=size,
+            augmentation=pack["augmentation"],
+            mean=tuple(pack["mean"]),
+            std=tuple(pack["std"]),
+        )
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        raise ValueError(
+            f"{root / PACK} cannot be used: {error}. Pack the data set anew into another folder."
+        ) from error
+
+
+def _part(root: Path, shards: list[Mapping]) -> Part:
+    for shard in shards:
+        path = root / shard["file"]
+        if path.stat().st_size != shard["bytes"]:
+            raise ValueError(f"{path} has {path.stat().st_size} bytes, not {shard['bytes']}")
+    counts = [shard["count"] for shard in shards]
+    paths = [str(root / shard["file"]) for shard in shards]
+    starts = np.cumsum([0, *counts[:-1]])
+    identity = hashlib.sha256(json.dumps(shards).encode()).hexdigest()
+    return Part(Records(_reader(paths, starts), np.arange(sum(counts)), identity), None)
+
+
+def _reader(paths: list[str], starts: np.ndarray):
+    def read(seed: int | None):
+        import tensorflow as tf
+
+        def records(path, start):
+            return tf.data.TFRecordDataset(path, buffer_size=4 << 20).enumerate(start)
+
+        def parse(number, record):
+            features = {
+                "image": tf.io.FixedLenFeature([], tf.string),
+                "label": tf.io.FixedLenFeature([], tf.int64),
+            }
+            row = tf.io.parse_single_example(record, features)
+            return number, row["image"], row["label"]
+
+        files = tf.data.Dataset.from_tensor_slices((paths, starts.astype(np.int64)))
+        if seed is None:
+            return files.flat_map(records).map(parse, num_parallel_calls=tf.data.AUTOTUNE)
+        files = files.shuffle(len(paths), seed, reshuffle_each_iteration=True)
+        stream = files.interleave(
+            records, cycle_length=min(16, len(paths)), num_parallel_calls=tf.data.AUTOTUNE
+        )
+        return stream.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
+
+    return read

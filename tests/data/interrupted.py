@@ -1,0 +1,94 @@
+"""Kill processes that write, at random moments; run by test_cache.py in a process of its own.
+
+TensorFlow is imported once and does nothing before the children are forked: its threads would not
+survive that.
+"""
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from keras_resnext.data import cache, pack, pipeline
+from keras_resnext.data.datasets import load_dataset
+from keras_resnext.data.sources.packs import PACK
+
+FORM = cache.Form(16, 16)
+
+
+def write_cache(source, folder):
+    part = load_dataset(source).train
+    cache.keep(part, FORM, cache.plan_cache(part, FORM, folder), pipeline.fit_form)
+
+
+def write_pack(source, folder):
+    pack.write_pack(load_dataset(source), folder, shard_images=40)
+
+
+def whole_cache(folder):
+    """Whether a cache would be used; then it must be whole."""
+    used = [path for path in folder.glob("*") if cache._is_whole(path)]
+    for path in used:
+        labels = np.load(path / cache.SHAPES)[:, 3]
+        pixels = np.fromfile(path / cache.PIXELS, np.uint8).reshape(-1, 16, 16, 3)
+        assert len(pixels) == len(labels)
+        assert (pixels[:, 0, 0, 1] == labels).all(), "pixels of other images"
+    return bool(used)
+
+
+def whole_pack(folder):
+    if not (folder / PACK).exists():
+        return False
+    contents = json.loads((folder / PACK).read_text())
+    for shards in contents["parts"].values():
+        for shard in shards:
+            assert (folder / shard["file"]).stat().st_size == shard["bytes"]
+    return True
+
+
+def run(write, source, folder, seconds=None):
+    """Let a child write, and kill it after so many seconds; give how it ended and how long."""
+    begin = time.monotonic()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            write(source, folder)
+            code = 0
+        finally:
+            os._exit(code)
+    if seconds is not None:
+        time.sleep(seconds)
+        os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    return status, time.monotonic() - begin
+
+
+def main(kind, source, scratch):
+    write, whole = {"cache": (write_cache, whole_cache), "pack": (write_pack, whole_pack)}[kind]
+    scratch = Path(scratch)
+    status, length = run(write, source, scratch / "first")
+    assert status == 0 and whole(scratch / "first")
+    generator, killed, part_seen = random.Random(0), 0, 0
+    for number in range(20):
+        # Each begins anew, or with what the last one left.
+        folder = scratch / f"killed{number // 4}"
+        status, _ = run(write, source, folder, generator.uniform(0.1, 1.0) * length)
+        killed += status == signal.SIGKILL
+        part_seen += any(folder.rglob("*.part"))
+        whole(folder)
+    for number in range(5):
+        folder = scratch / f"killed{number}"
+        status, _ = run(write, source, folder)
+        assert status == 0 and whole(folder)
+        assert not list(folder.rglob("*.part")), "left over"
+    print(json.dumps({"killed": killed, "unfinished": part_seen}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,160 @@
+"""What is kept: planned within a budget, keyed by all it depends on, never half-filled."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_resnext.data import cache, pipeline
+from keras_resnext.data.datasets import load_dataset
+from keras_resnext.data.memory import free_disk, free_memory
+
+pytestmark = pytest.mark.only_tensorflow
+SQUARE = cache.Form(16, 16)
+
+
+def kept(part, where, form=SQUARE):
+    return cache.keep(part, form, cache.plan_cache(part, form, where), pipeline.fit_form)
+
+
+def test_auto_takes_the_first_that_fits(tmp_path, make_folder, monkeypatch):
+    """Noise in PNG: encoded images are smaller than decoded ones enlarged to 64."""
+    part = load_dataset(make_folder(tmp_path / "a", count=20), 64).train
+    form = cache.Form(64, 64)
+    decoded = cache.plan_cache(part, form, budget=10**9)
+    assert decoded.kind == "decoded" and decoded.decoded == len(part) * 64 * 64 * 3
+    actual = sum(os.path.getsize(path) for path in part.images)
+    assert actual <= decoded.encoded <= 1.2 * actual
+    encoded = cache.plan_cache(part, form, budget=decoded.decoded - 1)
+    assert encoded.kind == "encoded"
+    assert cache.plan_cache(part, form, budget=actual // 2).kind == "nothing"
+    monkeypatch.setenv(cache.FOLDER_VARIABLE, str(tmp_path))
+    assert cache.plan_cache(part, form, budget=0).kind == "file"
+    assert cache.plan_cache(load_dataset("digits").train, cache.Form(32, 32)).kind == "array"
+
+
+def test_what_is_asked_for_and_does_not_fit_is_refused(tmp_path, make_folder):
+    part = load_dataset(make_folder(tmp_path, count=20)).train
+    with pytest.raises(ValueError, match="decoded images would take .* of the 10 B"):
+        cache.plan_cache(part, SQUARE, "memory", budget=10)
+    with pytest.raises(ValueError, match='Unknown cache "memry". Did you mean "memory".*./memry'):
+        cache.plan_cache(part, SQUARE, "memry")
+
+
+def test_free_memory_and_disk(tmp_path):
+    import psutil
+
+    assert free_memory() <= 1.1 * psutil.virtual_memory().available
+    assert 0 < free_disk(tmp_path / "not" / "there") <= psutil.disk_usage(str(tmp_path)).free * 1.1
+
+
+def test_a_file_cache_is_keyed_by_all_it_depends_on(tmp_path, make_folder):
+    root = make_folder(tmp_path / "images", count=10)
+    where = tmp_path / "cache"
+    part = load_dataset(root).train
+
+    def caches():
+        return {path.name for path in where.iterdir() if path.is_dir()}
+
+    first = kept(part, where).pixels.numpy()
+    before = caches()
+    stamp = (where / next(iter(before)) / cache.PIXELS).stat().st_mtime_ns
+    np.testing.assert_array_equal(kept(part, where).pixels, first)
+    assert (where / next(iter(before)) / cache.PIXELS).stat().st_mtime_ns == stamp  # not rewritten
+    assert len(before) == 1
+    kept(part, where, cache.Form(8, 8))
+    assert len(caches()) == 2
+    # A file that changes, even at the same length, is seen.
+    path = Path(part.images[0])
+    Image.fromarray(np.full((16, 16, 3), 99, np.uint8)).save(path)
+    assert (kept(part, where).pixels[0].numpy() == 99).all()
+    assert len(caches()) == 3
+    # Another order is another cache.
+    other = load_dataset(root, seed=5).train
+    assert kept(other, where).labels.shape == (16,)
+    assert len(caches()) == 4
+
+
+def test_a_damaged_file_cache_is_made_anew(tmp_path, make_folder):
+    part = load_dataset(make_folder(tmp_path / "images", count=10)).train
+    where = tmp_path / "cache"
+    first = kept(part, where).pixels.numpy()
+    (folder,) = (path for path in where.iterdir() if path.is_dir())
+    for damage in (
+        lambda: (folder / cache.META).unlink(),
+        lambda: os.truncate(folder / cache.PIXELS, 100),
+        lambda: (folder / cache.META).write_text("{"),
+    ):
+        damage()
+        (where / f"{folder.name}.part").mkdir(exist_ok=True)
+        np.testing.assert_array_equal(kept(part, where).pixels, first)
+        assert not list(where.glob("*.part"))
+
+
+def test_images_in_memory_begin_where_tensorflow_wants_them():
+    for size in (1, 100, 4097):
+        assert cache._aligned(size).ctypes.data % cache.ALIGNMENT == 0
+    odd = cache._aligned(200)[1:101]
+    np.testing.assert_array_equal(cache._shared(odd), odd)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["cache", "pack"])
+def test_killed_twenty_times(tmp_path, make_folder, kind):
+    """Neither is ever used half-filled, and the next run needs no hand to clean up."""
+    root = make_folder(tmp_path / "images", count=400, size=(48, 48))
+    script = Path(__file__).with_name("interrupted.py")
+    done = subprocess.run(
+        [sys.executable, script, kind, root, tmp_path], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    facts = json.loads(done.stdout.splitlines()[-1])
+    assert facts["killed"] >= 10, facts
+
+
+BUDGET_SCRIPT = """
+import resource, sys
+import numpy as np
+from keras_resnext.data import pipeline
+from keras_resnext.data.datasets import load_dataset
+dataset = load_dataset(sys.argv[1], 192)
+cache = {"auto": "auto", "nothing": False, "memory": "memory"}[sys.argv[2]]
+training = pipeline.prepare_training(
+    dataset, 8, cache=cache, memory_budget=int(sys.argv[3]), augmentation="flip"
+)
+for _ in range(2):
+    for batch in pipeline.assemble(training):
+        pass
+print(training.plan.kind, training.plan.decoded, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+def test_auto_stays_within_a_budget_below_the_decoded_size(tmp_path):
+    """Resident memory of a process, measured against one that keeps nothing."""
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for number in range(500):
+            small = rng.integers(0, 255, (12, 12, 3), np.uint8)
+            image = Image.fromarray(small).resize((192, 192), Image.BICUBIC)
+            image.save(tmp_path / name / f"{number}.jpg", quality=85)
+    results = {}
+    for kind, budget in (("nothing", 0), ("auto", 20 << 20), ("memory", 1 << 30)):
+        done = subprocess.run(
+            [sys.executable, "-c", BUDGET_SCRIPT, tmp_path, kind, str(budget)],
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        found, decoded, resident = done.stdout.split()
+        results[kind] = found, int(decoded), int(resident) << 10
+    assert results["auto"][0] == "encoded" and results["auto"][1] > 4 * (20 << 20)
+    spare = 24 << 20  # two runs of the same differ by so much
+    assert results["auto"][2] <= results["nothing"][2] + (20 << 20) + spare
+    assert results["memory"][2] > results["nothing"][2] + results["memory"][1] - spare
