@@ -90,6 +90,7 @@ from .applications import SKResNet34 as SKResNet34
 from .applications import SKResNeXt50 as SKResNeXt50
 from .applications import create_model as create_model
 from .applications import from_timm as from_timm
+from .applications import preprocessing as preprocessing
 from .data.datasets import load_dataset as load_dataset
 from .data.pipeline import test_batches as test_batches
 from .data.pipeline import training_batches as training_batches

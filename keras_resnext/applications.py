@@ -7,6 +7,7 @@ import keras
 from keras import layers
 
 from keras_resnext.errors import one_of
+from keras_resnext.layers import Preprocessing
 from keras_resnext.models import variants
 from keras_resnext.models.baselines import baseline, is_baseline
 from keras_resnext.models.builders import build_features, finish, undisturbed
@@ -155,6 +156,32 @@ def from_timm(
     )
     found.load(network, config, strict)
     return network
+
+
+def preprocessing(name, training=False):
+    """Return the transform of the images that a published checkpoint wants.
+
+    Args:
+        name: str, timm's name with or without a tag, as in `from_timm`.
+        training: bool, whether the size and crop are those of its training; otherwise they are
+            those that its published accuracy was measured with.
+
+    Returns:
+        A `keras_resnext.layers.Preprocessing` layer: in front of the network it makes a model
+        of uint8 images, and its `for_tf_data()` is a function for `tf.data.Dataset.map`.
+
+    Raises:
+        ValueError: for a network or tag without a checkpoint, with the nearest.
+
+    Example:
+
+    >>> layer = preprocessing("seresnext50_32x4d.racm_in1k")
+    >>> layer.size, layer.crop, layer.interpolation
+    (288, 0.95, 'bicubic')
+    """
+    source = source_by_name(name)
+    images = source.train if training else source.test
+    return Preprocessing(images.size, images.crop, images.interpolation, images.mean, images.std)
 
 
 def _configuration(model, overrides):
