@@ -1,4 +1,5 @@
 from . import layers as layers
+from .export import export_model as export_model
 from .layers import BatchNormalization as BatchNormalization
 from .layers import BlurPool2D as BlurPool2D
 from .layers import DropBlock2D as DropBlock2D

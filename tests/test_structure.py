@@ -20,7 +20,9 @@ ALLOWED = {
     "data": set(),
     "plots": set(),
     "training": {"data", "layers", "models", "plots"},
-    "cli": {"data", "layers", "models", "plots", "training"},
+    "export": {"layers", "weights"},
+    "evaluation": {"data", "export", "layers", "models", "plots", "training", "weights"},
+    "cli": {"data", "evaluation", "export", "layers", "models", "plots", "training"},
 }
 # Nothing here may need TensorFlow to be installed: JAX and PyTorch build every model.
 WITHOUT_TENSORFLOW = ("models", "layers/grouped_conv.py", "layers/batch_norm.py", "errors.py")
