@@ -95,6 +95,7 @@ from .data.datasets import load_dataset as load_dataset
 from .data.pipeline import test_batches as test_batches
 from .data.pipeline import training_batches as training_batches
 from .data.profile import profile_pipeline as profile_pipeline
+from .export import export_model as export_model
 from .layers import BatchNormalization as BatchNormalization
 from .layers import BlurPool2D as BlurPool2D
 from .layers import DropBlock2D as DropBlock2D

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -60,6 +61,65 @@ def plot_curves(histories: Mapping[str, str | Path], path: str | Path, title: st
             _draw(axes, rows, test, factor, color=colour, label=label)
         axes.plot([], [], color="grey", linestyle=":", linewidth=1.5, label="dotted: training")
         axes.legend(frameon=False, fontsize=12)
+    _write(figure, path)
+
+
+def plot_throughput(rows: Sequence[Mapping], path: str | Path, title: str) -> None:
+    """Draw how many images a second networks answer, one panel a batch size.
+
+    Args:
+        rows: From ``evaluation.throughput``, at least one.
+        path: Of the PNG to write: 1600 pixels wide.
+        title: Of the picture.
+
+    Raises:
+        ValueError: If there is no row.
+    """
+    if not rows:
+        raise ValueError("`rows` is empty. Expected at least one measurement.")
+    by_batch = {}
+    for row in rows:
+        label = f"{row['model']}, {row['form']}, {row['precision']}"
+        by_batch.setdefault(row["batch_size"], {})[label] = row["images_per_second"]
+    bars = sum(map(len, by_batch.values()))
+    figure = Figure(
+        figsize=(10, 1 + 0.7 * len(by_batch) + 0.4 * bars), dpi=160, layout="constrained"
+    )
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, fontsize=15)
+    heights = [len(values) + 1 for values in by_batch.values()]
+    panels = figure.subplots(len(by_batch), squeeze=False, height_ratios=heights)[:, 0]
+    for axes, (batch_size, values) in zip(panels, by_batch.items(), strict=True):
+        labels = list(values)[::-1]
+        drawn = axes.barh(labels, [values[label] for label in labels], color=COLOURS[0])
+        axes.bar_label(drawn, fmt=" %.3g", fontsize=12)
+        axes.set_title(f"batch of {batch_size}", fontsize=13, loc="left")
+        axes.tick_params(labelsize=12)
+        axes.margins(x=0.12)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[-1].set_xlabel("images a second (more is better)", fontsize=13)
+    _write(figure, path)
+
+
+def plot_explanation(image: np.ndarray, heat: np.ndarray, path: str | Path, title: str) -> None:
+    """Draw an image, and beside it what a network looked at.
+
+    Args:
+        image: RGB from 0 to 1, (height, width, 3).
+        heat: From 0 to 1, (rows, columns): laid over the whole image.
+        path: Of the PNG to write.
+        title: Of the picture.
+    """
+    figure = Figure(figsize=(8, 4.4), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, fontsize=14)
+    height, width = image.shape[:2]
+    place = {"extent": (0, width, height, 0), "vmin": 0, "vmax": 1}
+    plain, overlaid = figure.subplots(1, 2)
+    for axes in (plain, overlaid):
+        axes.imshow(image, **place)
+        axes.set_axis_off()
+    overlaid.imshow(heat, cmap="inferno", interpolation="bilinear", alpha=0.5, **place)
     _write(figure, path)
 
 

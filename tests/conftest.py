@@ -58,6 +58,27 @@ def gradients():
     return as_numpy
 
 
+@pytest.fixture(scope="session")
+def randomise():
+    """`randomise(model)`: scales and statistics as training leaves them, nowhere 0 and 1."""
+    draws = {
+        "moving_variance": (np.random.RandomState.uniform, 0.5, 1.5),
+        "gamma": (np.random.RandomState.uniform, 0.5, 1.0),
+        "moving_mean": (np.random.RandomState.normal, 0, 0.1),
+        "beta": (np.random.RandomState.normal, 0, 0.1),
+        "bias": (np.random.RandomState.normal, 0, 0.1),
+    }
+
+    def randomise(model, seed=0):
+        random = np.random.RandomState(seed)
+        for variable in model.weights:
+            draw, *numbers = draws.get(variable.path.rsplit("/")[-1], (None,))
+            if draw:
+                variable.assign(draw(random, *numbers, variable.shape))
+
+    return randomise
+
+
 def pytest_collection_modifyitems(items):
     if keras.backend.backend() == "tensorflow":
         return

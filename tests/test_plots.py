@@ -73,6 +73,34 @@ def test_nothing_to_draw(tmp_path):
     assert not (tmp_path / "a.png").exists()
 
 
+def test_throughput(tmp_path, drawn):
+    rows = [
+        {"model": "Net", "form": form, "precision": "float32", "batch_size": n}
+        | {"images_per_second": rate}
+        for form, n, rate in (("keras", 1, 9.0), ("folded", 1, 10.0), ("keras", 16, 20.0))
+    ]
+    plots.plot_throughput(rows, tmp_path / "t.png", "rates")
+    one, many = drawn[0].axes
+    assert (one.get_title("left"), many.get_title("left")) == ("batch of 1", "batch of 16")
+    assert [bar.get_width() for bar in one.patches] == [10, 9]  # the first is on top
+    assert [text.get_text() for text in one.get_yticklabels()][-1] == "Net, keras, float32"
+    assert [bar.get_width() for bar in many.patches] == [20]
+    with pytest.raises(ValueError, match="`rows` is empty"):
+        plots.plot_throughput([], tmp_path / "t.png", "")
+
+
+def test_explanation(tmp_path, drawn):
+    image, heat = np.full((6, 8, 3), 0.5), np.eye(3)
+    plots.plot_explanation(image, heat, tmp_path / "e.png", "cat: 93.0%")
+    plain, overlaid = drawn[0].axes
+    assert drawn[0].get_suptitle() == "cat: 93.0%"
+    (shown,) = plain.get_images()
+    np.testing.assert_array_equal(shown.get_array(), image)
+    under, over = overlaid.get_images()
+    np.testing.assert_array_equal(over.get_array(), heat)
+    assert under.get_extent() == over.get_extent() == [0, 8, 6, 0]
+
+
 def test_pyplot_stays_out():
     code = "import sys, keras_resnext.plots; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -22,7 +22,29 @@ ALLOWED = {
     "plots": set(),
     "convert": {"applications", "models", "weights"},
     "training": {"applications", "data", "layers", "models", "plots", "weights"},
-    "cli": {"applications", "convert", "data", "layers", "models", "plots", "training", "weights"},
+    "export": {"layers", "weights"},
+    "evaluation": {
+        "applications",
+        "data",
+        "export",
+        "layers",
+        "models",
+        "plots",
+        "training",
+        "weights",
+    },
+    "cli": {
+        "applications",
+        "convert",
+        "data",
+        "evaluation",
+        "export",
+        "layers",
+        "models",
+        "plots",
+        "training",
+        "weights",
+    },
 }
 # Nothing here may need TensorFlow to be installed: JAX and PyTorch build every model.
 WITHOUT_TENSORFLOW = ("models", "layers/grouped_conv.py", "layers/batch_norm.py", "errors.py")

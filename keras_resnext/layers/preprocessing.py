@@ -23,6 +23,8 @@ class Preprocessing(keras.layers.Layer):
             side is resized to `floor(size / crop)` pixels first.
         interpolation: `"bilinear"` or `"bicubic"`, antialiased.
         mean, std: sequences of 3 floats by channel, of pixels scaled to 0..1.
+        resize_fitting: bool; whether pictures of `size` by `size` pixels are resized and cropped
+            like all others, as published networks were tested. False leaves them as they are.
 
     Input shape:
         `(batch, height, width, 3)`, or channels first in Keras's data format; uint8, or any other
@@ -49,6 +51,7 @@ class Preprocessing(keras.layers.Layer):
         interpolation="bilinear",
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
+        resize_fitting=True,
         **kwargs,
     ):
         # Pixels have more digits than bfloat16: nothing is cast before the end.
@@ -65,12 +68,13 @@ class Preprocessing(keras.layers.Layer):
         self.std = _three("std", std)
         if min(self.std) <= 0:
             raise ValueError(f"`std` must be above 0. Received: std={std!r}")
+        self.resize_fitting = resize_fitting
         self.data_format = keras.config.image_data_format()
 
     @property
     def edge(self):
         """The shorter side, in pixels, before the crop."""
-        return int(self.size / self.crop)
+        return int(self.size / self.crop + 1e-6)  # a crop of size / edge gives that edge
 
     def call(self, inputs):
         x = inputs
@@ -94,7 +98,8 @@ class Preprocessing(keras.layers.Layer):
 
         def preprocess(image):
             shape = tf.shape(image)[:2]
-            target = self.edge * shape // tf.reduce_min(shape)
+            edge = tf.where(self._leaves(shape[0], shape[1]), self.size, self.edge)
+            target = edge * shape // tf.reduce_min(shape)
             corner = tf.cast(tf.round((target - self.size) / 2), "int32")
             for size in ((shape[0], target[1]), target):  # the width first, as Pillow does
                 image = tf.image.resize(image, size, self.interpolation, antialias=True)
@@ -114,32 +119,38 @@ class Preprocessing(keras.layers.Layer):
         return (input_shape[0], 3, self.size, self.size)
 
     def get_config(self):
-        own = ("size", "crop", "interpolation", "mean", "std")
+        own = ("size", "crop", "interpolation", "mean", "std", "resize_fitting")
         return {**super().get_config(), **{name: getattr(self, name) for name in own}}
 
     def _resized(self, x):
         """The middle of the resized image: one matrix a direction, the width first."""
         height, width = ops.shape(x)[2:]  # of which exported models know no numbers
-        if x.shape[2:] == (self.size, self.size) and self.edge == self.size:
+        if x.shape[2:] == (self.size, self.size) and self.size in (self.edge, self._left_edge):
             return x
-        known = isinstance(height, int) and isinstance(width, int)
-        short = min(height, width) if known else ops.minimum(height, width)
+        edge = ops.where(self._leaves(height, width), self.size, self.edge)
+        short = ops.minimum(height, width)
         # Pillow rounds to whole levels after each direction, halves upwards.
-        x = _whole(ops.matmul(x, ops.transpose(self._matrix(width, short))))
-        return _whole(ops.matmul(self._matrix(height, short), x))
+        x = _whole(ops.matmul(x, ops.transpose(self._matrix(width, edge * width // short))))
+        return _whole(ops.matmul(self._matrix(height, edge * height // short), x))
 
-    def _matrix(self, length, short):
-        """The share of each of `length` pixels in each of the cropped, of shape (size, length)."""
-        target = self.edge * length // short
+    def _leaves(self, height, width):
+        """Whether a picture of that size is left as it is."""
+        return (height == self._left_edge) & (width == self._left_edge)
+
+    @property
+    def _left_edge(self):
+        return -1 if self.resize_fitting else self.size
+
+    def _matrix(self, length, target):
+        """The share of each of `length` pixels in each cropped one of `target`: (size, length)."""
+        pixels = ops.arange(length, dtype="float32") + 0.5
         length, target = ops.cast(length, "float32"), ops.cast(target, "float32")
         first = ops.round((target - self.size) / 2)  # to even, as Python rounds
         scale = length / target
         centres = (ops.arange(self.size, dtype="float32") + first + 0.5) * scale
-        places = ops.arange(length, dtype="float32") + 0.5
-        distances = (ops.expand_dims(places, 0) - ops.expand_dims(centres, 1)) / ops.maximum(
-            scale, 1.0
-        )
-        shares = KERNELS[self.interpolation](ops.absolute(distances))
+        distances = ops.expand_dims(pixels, 0) - ops.expand_dims(centres, 1)
+        nearness = ops.absolute(distances) / ops.maximum(scale, 1.0)
+        shares = KERNELS[self.interpolation](nearness)
         return shares / ops.sum(shares, axis=1, keepdims=True)
 
     def _by_channel(self, values):

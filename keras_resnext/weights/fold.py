@@ -50,7 +50,35 @@ def fold_batch_norm(model, dtype=None):
     >>> any("norm" in layer.name for layer in folded.layers)
     False
     """
-    norms = dict(_foldable(model))  # by the layer that takes each in
+    return _rebuilt(model, dict(_foldable(model)), dtype)
+
+
+def with_dtype_policy(model, dtype):
+    """Return the same network under another dtype policy, with weights of its own.
+
+    Args:
+        model: functional or Sequential `keras.Model`. It is not changed.
+        dtype: as for `fold_batch_norm`.
+
+    Returns:
+        A `keras.Model` with the same inputs, outputs, layers and weights.
+
+    Raises:
+        ValueError: for a subclassed model, whose graph of layers is not known.
+
+    Example:
+
+    >>> import keras_resnext
+    >>> model = with_dtype_policy(keras_resnext.ResNeXt35(weights=None), "mixed_bfloat16")
+    >>> model.get_layer("stem_conv").compute_dtype, model.get_layer("predictions").compute_dtype
+    ('bfloat16', 'float32')
+    """
+    _calls(model)
+    return _rebuilt(model, {}, dtype)
+
+
+def _rebuilt(model, norms, dtype):
+    """The model with each batch norm of `norms` in the layer that is its key."""
     clones = _Clones(norms, {x._keras_history.operation for x in model.outputs}, dtype)
     with undisturbed(len(model.layers)):
         # A Sequential model keeps identities where its batch norms were.

@@ -72,6 +72,22 @@ def test_any_size_of_picture_in_one_model(tmp_path):
         np.testing.assert_allclose(loaded.predict(x, verbose=0)[0], expected, atol=0.01)
 
 
+def test_a_picture_that_fits_may_be_left():
+    import tensorflow as tf
+
+    image, other = picture(32, 32), picture(40, 33)
+    layer = Preprocessing(32, mean=(0,) * 3, std=(1,) * 3, resize_fitting=False)
+    plain = Preprocessing(32, mean=(0,) * 3, std=(1,) * 3)
+    for x, expected in ((image, image / 255), (other, by_pillow(other, plain))):
+        found = keras.ops.convert_to_numpy(layer(x[None]))[0]
+        np.testing.assert_allclose(found, expected, atol=1.01 / 255)
+        np.testing.assert_allclose(
+            layer.for_tf_data()(tf.constant(x)).numpy(), expected, atol=1.01 / 255
+        )
+    np.testing.assert_allclose(layer(image[None])[0], image / 255, atol=1e-6)
+    assert np.abs(keras.ops.convert_to_numpy(plain(image[None]))[0] - image / 255).max() > 0.05
+
+
 def test_half_precision_only_at_the_end():
     image = picture(48, 48)[None]
     exact = keras.ops.convert_to_numpy(Preprocessing(32)(image))

@@ -1,0 +1,120 @@
+"""Which part of a picture spoke for a class: Grad-CAM."""
+
+import itertools
+from collections.abc import Iterable
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_resnext.evaluation.predict import Classifier
+from keras_resnext.models.features import feature_extractor
+from keras_resnext.plots import plot_explanation
+
+
+def grad_cam(model: keras.Model, images: np.ndarray, classes: np.ndarray | None = None):
+    """Show where the last feature map spoke for a class.
+
+    ``ReLU(sum_k a_k A_k)`` over the channels k of the feature map A, where ``a_k`` is the mean of
+    the gradient of the class's logit by ``A_k``. From a feature map that goes through global
+    average pooling into a dense layer, as in all networks of this package, that gradient is the
+    layer's weight divided by the number of pixels: nothing needs to be differentiated.
+
+    Args:
+        model: Of this package, with its classifier; trained, folded or loaded.
+        images: As the model takes them, (batch, height, width, channels).
+        classes: The class to explain of each image. Default: the highest.
+
+    Returns:
+        Two arrays: float32 maps (batch, rows, columns) of the size of the feature map, of which
+        the highest pixel is 1 (or all are 0: nothing spoke for the class), and the model's
+        outputs (batch, classes).
+
+    Raises:
+        ValueError: If the model does not end so, or is not of this package.
+
+    Reference:
+        [Selvaraju et al., 2017, section 3](https://arxiv.org/abs/1610.02391)
+
+    Example:
+
+    >>> import keras_resnext
+    >>> model = keras_resnext.ResNeXt35(weights=None)
+    >>> maps, outputs = grad_cam(model, np.zeros((2, 32, 32, 3), "float32"))
+    >>> maps.shape, outputs.shape
+    ((2, 8, 8), (2, 10))
+    """
+    return GradCAM(model)(images, classes)
+
+
+class GradCAM:
+    """`grad_cam` of one model, for many batches.
+
+    Args:
+        model: As for `grad_cam`.
+    """
+
+    def __init__(self, model: keras.Model):
+        self.kernel = keras.ops.convert_to_numpy(_classifier(model).kernel)
+        features = list(feature_extractor(model).output.values())[-1]
+        self.both = keras.Model(model.inputs, {"map": features, "outputs": model.output})
+
+    def __call__(self, images: np.ndarray, classes: np.ndarray | None = None):
+        found = self.both.predict_on_batch(images)
+        outputs = np.asarray(found["outputs"])
+        feature_map = np.asarray(found["map"]).astype("float32")
+        if keras.config.image_data_format() == "channels_first":
+            feature_map = np.moveaxis(feature_map, 1, -1)
+        if classes is None:
+            classes = outputs.argmax(-1)
+        weights = self.kernel[:, classes] / np.prod(feature_map.shape[1:3])
+        maps = np.maximum(np.einsum("bhwk,kb->bhw", feature_map, weights), 0)
+        highest = maps.max((1, 2), keepdims=True)
+        return np.divide(maps, highest, out=np.zeros_like(maps), where=highest > 0), outputs
+
+
+def explain_files(classifier: Classifier, answers: Iterable[dict], folder: str | Path):
+    """Draw what spoke for the best class of each image.
+
+    Args:
+        classifier: From `load_classifier`.
+        answers: From `predict`.
+        folder: For the pictures, which are named after the images.
+
+    Yields:
+        The answers, with `explanation`, the path of the picture, where there is no error.
+
+    Raises:
+        ValueError: As `grad_cam`.
+    """
+    explainer = GradCAM(classifier.model)
+    layer = classifier.preprocessing
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for answer in answers:
+        if "error" in answer:
+            yield answer
+            continue
+        best = answer["classes"][0]
+        image = classifier.read(answer["image"])
+        (heat,), _ = explainer(image[None], np.array([best["index"]]))
+        path = _first_free(Path(folder, f"{Path(answer['image']).stem}.png"))
+        title = f"{best['name']}: {best['probability']:.1%}"
+        plot_explanation(np.clip(image * layer.std + layer.mean, 0, 1), heat, path, title)
+        yield answer | {"explanation": str(path)}
+
+
+def _first_free(path: Path) -> Path:
+    numbered = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
+    return next(p for p in itertools.chain([path], numbered) if not p.exists())
+
+
+def _classifier(model):
+    layers = keras.layers
+    kinds = [type(layer) for layer in model.layers if not isinstance(layer, layers.Dropout)]
+    if kinds[-2:] != [layers.GlobalAveragePooling2D, layers.Dense]:
+        raise ValueError(
+            "Grad-CAM explains networks of this package that end in global average pooling and a "
+            f"classifier. Received: {model.name}, which ends in "
+            f"{' and '.join(kind.__name__ for kind in kinds[-2:])}"
+        )
+    return model.layers[-1]

@@ -1,0 +1,148 @@
+"""How fast a network answers on this machine: by Keras, folded, exported, in each precision."""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_resnext.errors import unknown
+from keras_resnext.export import FORMATS, PRECISIONS, check_format, export_model
+from keras_resnext.weights.fold import fold_batch_norm, with_dtype_policy
+
+FORMS = ("keras", "folded", *FORMATS)
+POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+OPEN_SIZE = 224
+
+
+def throughput(
+    model: keras.Model,
+    forms: Sequence[str] = ("keras", "folded"),
+    precisions: Sequence[str] = ("float32",),
+    batch_sizes: Sequence[int] = (1, 16),
+    seconds: float = 2.0,
+) -> Iterator[dict]:
+    """Time a network's answers to random images, batch after batch.
+
+    Args:
+        model: Of one input, images; where their size is open, 224 pixels.
+        forms: "keras" (``predict_on_batch`` of the model as it is), "folded" (the same, batch norm
+            folded), or a format of ``keras_resnext.export``.
+        precisions: "float32", "bfloat16", "int8". A form that has not one of them is left out.
+        batch_sizes: Images a batch.
+        seconds: To measure each for, at least; there are five runs at least.
+
+    Yields:
+        For each combination ``model``, ``form``, ``precision``, ``batch_size``,
+        ``compile_seconds`` (until the first answer: casting, exporting, tracing),
+        ``latency_ms`` (the median time of a batch) and ``images_per_second``.
+
+    Raises:
+        ValueError: For an unknown form or precision, and a format that cannot be written here.
+
+    Example:
+
+    >>> import keras_resnext
+    >>> rows = throughput(keras_resnext.ResNeXt35(blocks=(1, 1, 1)), ["folded"], seconds=0)
+    >>> [(row["form"], row["batch_size"]) for row in rows]
+    [('folded', 1), ('folded', 16)]
+    """
+    check(forms, precisions, batch_sizes)
+    for form in forms:
+        for precision in precisions:
+            if precision in _precisions(form):
+                yield from _measured(model, form, precision, batch_sizes, seconds)
+
+
+def check(forms: Sequence[str], precisions: Sequence[str], batch_sizes: Sequence[int]) -> None:
+    """Refuse what ``throughput`` cannot measure here.
+
+    Raises:
+        ValueError: As ``throughput``.
+    """
+    for form in forms:
+        if form not in FORMS:
+            raise ValueError(unknown("form", form, FORMS))
+    for precision in precisions:
+        if precision not in PRECISIONS:
+            raise ValueError(unknown("precision", precision, PRECISIONS))
+        for form in forms:
+            if form in FORMATS and precision in _precisions(form):
+                check_format(form, precision)
+    if not batch_sizes or min(batch_sizes) < 1:
+        raise ValueError(f"`batch_sizes` must be positive. Received: {batch_sizes}")
+
+
+def median_seconds(step: Callable[[], object], seconds: float, least: int = 5) -> float:
+    """The median time of a step.
+
+    Args:
+        step: To call again and again.
+        seconds: For at least so long,
+        least: and at least so often.
+    """
+    times = []
+    while len(times) < least or sum(times) < seconds:
+        start = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def _precisions(form: str) -> tuple[str, ...]:
+    return FORMATS[form].precisions if form in FORMATS else tuple(POLICIES)
+
+
+def _measured(model, form, precision, batch_sizes, seconds) -> Iterator[dict]:
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        run = make_runner(model, form, precision, Path(folder))
+        made = time.perf_counter() - start
+        for batch_size in batch_sizes:
+            batch = _images(model, batch_size)
+            start = time.perf_counter()
+            run(batch)
+            first = time.perf_counter() - start
+            median = median_seconds(lambda batch=batch: run(batch), seconds)
+            yield {
+                "model": model.name,
+                "form": form,
+                "precision": precision,
+                "batch_size": batch_size,
+                "compile_seconds": made + max(first - median, 0.0),
+                "latency_ms": median * 1e3,
+                "images_per_second": batch_size / median,
+            }
+
+
+def make_runner(model: keras.Model, form: str, precision: str, folder: Path) -> Callable:
+    """Give the function that answers batches.
+
+    Args:
+        model: As for ``throughput``.
+        form: One of ``FORMS``.
+        precision: One that the form has.
+        folder: For the file of an exported form, which is needed only until the first batch.
+
+    Returns:
+        From a NumPy batch to NumPy outputs.
+    """
+    if form in MAKERS:
+        network = MAKERS[form](model, POLICIES[precision])
+        return network.predict_on_batch
+    row, path = FORMATS[form], folder / f"model{FORMATS[form].suffix}"
+    # Noise calibrates badly, and takes as long.
+    images = [_images(model, 1) for _ in range(4)]
+    export_model(model, path, form, precision, images)
+    return row.open(path)
+
+
+MAKERS = {"keras": with_dtype_policy, "folded": fold_batch_norm}
+
+
+def _images(model, count: int) -> np.ndarray:
+    shape = (count, *(size or OPEN_SIZE for size in model.input_shape[1:]))
+    return np.random.default_rng(0).normal(0, 1, shape).astype("float32")

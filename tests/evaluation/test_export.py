@@ -1,0 +1,163 @@
+"""What was exported, opened in its own runtime, against the model it came from."""
+
+import dataclasses
+import importlib.util
+import json
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+from toy import transformed
+
+from keras_resnext import cli
+from keras_resnext.evaluation.predict import load_classifier, read_image
+from keras_resnext.export import FORMATS, export_model
+
+pytestmark = pytest.mark.only_tensorflow
+# Largest difference of probabilities: rounding, seven digits of bfloat16, 256 levels.
+TOLERANCES = {"float32": 1e-4, "bfloat16": 0.05, "int8": 0.15}
+CASES = [
+    pytest.param(format, precision, inside, id=f"{format}-{precision}{'-inside' * inside}")
+    for format, row in FORMATS.items()
+    for precision in row.precisions
+    for inside in (False, True)
+]
+
+
+def skip_without(format, precision):
+    row = FORMATS[format]
+    for package in (*row.packages.get("", ()), *row.packages.get(precision, ())):
+        pytest.importorskip(package)
+
+
+@pytest.mark.parametrize("format, precision, inside", CASES)
+def test_every_format(run_folder, pictures, tmp_path, format, precision, inside):
+    skip_without(format, precision)
+    classifier = load_classifier(run_folder)
+    paths = sorted(pictures.iterdir())
+    read = read_image if inside else transformed
+    images = [np.asarray(read(path))[None] for path in paths]
+    layer = classifier.preprocessing if inside else None
+    path = tmp_path / f"model{FORMATS[format].suffix}"
+    report = export_model(classifier.model, path, format, precision, images, layer)
+
+    x = np.stack([transformed(path) for path in paths])
+    expected = np.asarray(classifier.model.predict_on_batch(x))
+    run = FORMATS[format].open(path)
+    found = np.concatenate([run(image) for image in images])
+    # Its crop may lie half a pixel beside that of the run.
+    off = np.abs(found - expected).max()
+    assert off <= TOLERANCES[precision] + 0.1 * inside
+    np.testing.assert_array_equal(found.argmax(-1), expected.argmax(-1))
+    if not inside:
+        assert report["largest_difference"] == pytest.approx(off, abs=1e-5)
+        batch = run(x)  # any batch size
+        np.testing.assert_allclose(batch, found, atol=max(1e-5, TOLERANCES[precision] / 5))
+    assert report["largest_difference"] <= TOLERANCES[precision]
+    assert report["images"] == 12 and report["same_top1"] == 1
+    assert report["largest_output"] == pytest.approx(expected.max(), abs=0.1 * inside + 1e-5)
+
+
+def test_it_says_so_when_the_export_differs(run_folder, tmp_path, monkeypatch):
+    row = FORMATS["savedmodel"]
+
+    def halved(path):
+        run = row.open(path)
+        return lambda batch: 0.5 * run(batch)
+
+    monkeypatch.setitem(FORMATS, "savedmodel", dataclasses.replace(row, open=halved))
+    report = export_model(load_classifier(run_folder).model, tmp_path / "model")
+    assert report["largest_difference"] == pytest.approx(report["largest_output"] / 2, rel=1e-3)
+    assert report["images"] == 14  # photographs of scikit-learn's
+
+
+def test_int8_is_int8(run_folder, pictures, tmp_path):
+    model = load_classifier(run_folder).model
+    images = [transformed(path)[None] for path in sorted(pictures.iterdir())]
+    pytest.importorskip("nncf")
+    import openvino
+
+    export_model(model, tmp_path / "model.xml", "openvino", "int8", images)
+    kinds = [
+        op.get_type_name() for op in openvino.Core().read_model(tmp_path / "model.xml").get_ops()
+    ]
+    assert kinds.count("FakeQuantize") >= 10
+
+
+def test_a_mixed_model_is_exported_in_float32(run_folder, tmp_path):
+    from keras_resnext.weights.fold import with_dtype_policy
+
+    model = load_classifier(run_folder).model
+    half = with_dtype_policy(model, "mixed_bfloat16")
+    export_model(half, tmp_path / "model")
+    x = np.random.RandomState(0).normal(size=(2, 32, 32, 3)).astype("float32")
+    found = FORMATS["savedmodel"].open(tmp_path / "model")(x)
+    np.testing.assert_allclose(found, np.asarray(model.predict_on_batch(x)), atol=1e-4)
+
+
+def test_command(capsys, run_folder, pictures, tmp_path):
+    output = tmp_path / "served"
+    arguments = ["export", run_folder, "--preprocess", "--calibrate", pictures, "-o", output]
+    assert cli.main([str(argument) for argument in arguments]) == 0
+    out = capsys.readouterr().out
+    assert f"Written: {output}" in out
+    assert "on 12 photographs: largest difference" in out and "best class on 100.0%" in out
+    photograph = np.asarray(Image.open(sorted(pictures.glob("*.png"))[0]))[None]
+    layer = keras.layers.TFSMLayer(output, call_endpoint="serving_default")
+    assert layer(photograph)["output"].numpy().argmax() == 0
+
+
+WRONG = [
+    ({"format": "onx"}, 'Unknown format "onx". Did you mean "onnx"?'),
+    ({"precision": "int4"}, "`precision` must be one of 'float32', 'bfloat16', 'int8'"),
+    ({"precision": "int8"}, "not in int8, which openvino and litert can be"),
+    ({"path": "model.onnx"}, 'The format "savedmodel" needs the name of a folder'),
+    ({"path": "."}, '"." exists already'),
+    ({"path": "no/model"}, "There is no folder"),
+    ({"format": "onnx"}, r"(needs a name that ends in .onnx|keras_resnext\[export\])"),
+    ({"format": "litert", "precision": "int8"}, r"(--calibrate FOLDER|keras_resnext\[export\])"),
+]
+
+
+@pytest.mark.parametrize("arguments, message", WRONG, ids=lambda value: str(value)[:60])
+def test_wrong_arguments(tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        export_model(None, **({"path": "model"} | arguments))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_package_is_named(capsys, monkeypatch, tmp_path):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "openvino" else found(name)
+    )
+    arguments = ["export", "ResNet20", "--format", "openvino", "-o", str(tmp_path / "a.xml")]
+    assert cli.main(arguments) == 2
+    err = capsys.readouterr().err
+    assert "needs openvino, which is not installed: pip install 'keras_resnext[export]'" in err
+
+
+def test_nothing_is_left_of_a_failure(run_folder, tmp_path, monkeypatch):
+    def fail(model, path, precision, images):
+        path.write_text("half")
+        raise RuntimeError("no space")
+
+    row = FORMATS["savedmodel"]
+    monkeypatch.setitem(FORMATS, "savedmodel", dataclasses.replace(row, write=fail))
+    with pytest.raises(RuntimeError, match="no space"):
+        export_model(load_classifier(run_folder).model, tmp_path / "model")
+    assert not list(tmp_path.iterdir())
+
+
+def test_metadata_says_what_the_extra_needs():
+    """Every package that a format names is in the extra."""
+    import configparser
+    import pathlib
+
+    config = configparser.ConfigParser()
+    config.read(pathlib.Path(__file__).parents[2] / "setup.cfg")
+    extra = config["options.extras_require"]["export"].replace("-", "_")
+    named = {name for row in FORMATS.values() for names in row.packages.values() for name in names}
+    assert named and all(f"\n{name}>=" in extra for name in named), json.dumps(sorted(named))

@@ -1,0 +1,140 @@
+"""Answers about image files, against the model asked directly on what Pillow reads."""
+
+import json
+import re
+
+import keras
+import numpy as np
+import pytest
+from toy import NAMES, transformed
+
+from keras_resnext import cli
+from keras_resnext.evaluation.predict import find_images, load_classifier, predict
+
+pytestmark = pytest.mark.only_tensorflow
+
+
+def call(capsys, *arguments):
+    code = cli.main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_the_answers_are_the_models(run_folder, pictures):
+    paths = find_images([pictures])
+    assert len(paths) == 12
+    model = keras.saving.load_model(run_folder / "model.keras")
+    expected = model.predict(np.stack([transformed(p) for p in paths]), verbose=0)
+    classifier = load_classifier(run_folder)
+    answers = list(predict(classifier, paths, top=3, batch_size=5))
+    assert [answer["image"] for answer in answers] == [str(path) for path in paths]
+    for answer, row, path in zip(answers, expected, paths, strict=True):
+        found = np.zeros(3)
+        for place in answer["classes"]:
+            found[place["index"]] = place["probability"]
+            assert place["name"] == NAMES[place["index"]]
+        np.testing.assert_allclose(found, row, atol=0.02)  # rounding of the resized pixels
+        assert answer["classes"][0]["probability"] == found.max()
+        assert answer["classes"][0]["name"] in path.name
+
+
+def test_logits_become_probabilities(run_folder, pictures, tmp_path):
+    model = keras.saving.load_model(run_folder / "model.keras")
+    path = find_images([pictures])[0]
+    expected = list(predict(load_classifier(run_folder), [path], top=3))
+    model.layers[-1].activation = keras.activations.linear
+    model.save(tmp_path / "model.keras")
+    (tmp_path / "config.json").write_bytes((run_folder / "config.json").read_bytes())
+    found = list(predict(load_classifier(tmp_path / "model.keras"), [path], top=3))
+    for a, b in zip(expected[0]["classes"], found[0]["classes"], strict=True):
+        assert a["index"] == b["index"]
+        assert a["probability"] == pytest.approx(b["probability"], abs=1e-5)
+
+
+def test_command(capsys, run_folder, pictures):
+    files = sorted(pictures.iterdir())
+    code, out, err = call(capsys, "predict", run_folder, *files[:2], "--json", "--top", 1)
+    assert code == 0 and not err
+    assert [[c["name"] for c in answer["classes"]] for answer in json.loads(out)] == [
+        ["dark"],
+        ["bright"],
+    ]
+    code, out, _ = call(capsys, "predict", run_folder / "model.keras", pictures, "--top", 2)
+    assert code == 0
+    assert out.count("%") == 24 and "11-red" in out.replace("\n", "")
+
+
+def test_a_broken_image_is_named_and_the_others_are_predicted(
+    capsys, run_folder, pictures, tmp_path
+):
+    good = sorted(pictures.glob("*.jpg"))[0]
+    files = {
+        "cut.jpg": good.read_bytes()[:200],
+        "empty.png": b"",
+        "text.jpg": b"not an image",
+        "inside.jpg": good.read_bytes()[:300] + b"\0" * 50 + good.read_bytes()[-2:],
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    code, out, err = call(capsys, "predict", run_folder, tmp_path, good, "--json")
+    assert code == 1
+    answers = json.loads(out)
+    wrong = [answer["image"] for answer in answers if "error" in answer]
+    assert {"cut.jpg", "empty.png", "text.jpg"} <= {path.rsplit("/")[-1] for path in wrong}
+    for path in wrong:
+        assert re.search(f"error: Unreadable image {re.escape(path)}: ", err)
+    assert answers[-1]["image"] == str(good) and len(answers[-1]["classes"]) == 3
+    assert "Traceback" not in err
+
+
+def test_explanations(capsys, run_folder, pictures, tmp_path):
+    from PIL import Image
+
+    files = sorted(pictures.iterdir())[:2]
+    folder = tmp_path / "explained"
+    for _ in range(2):
+        code, out, _ = call(capsys, "predict", run_folder, *files, "--explain", folder)
+        assert code == 0
+    names = {f.stem + suffix for f in files for suffix in (".png", "-2.png")}
+    assert {path.name for path in folder.iterdir()} == names
+    assert len(Image.open(folder / f"{files[0].stem}.png").convert("RGB").getcolors(1 << 20)) > 50
+
+
+def test_preprocessing_inside_the_model(run_folder, pictures, tmp_path):
+    """A model that takes uint8 images gets them as they are."""
+    classifier = load_classifier(run_folder)
+    image = keras.Input((None, None, 3), dtype="uint8")
+    whole = keras.Model(image, classifier.model(classifier.preprocessing(image)))
+    whole.save(tmp_path / "whole.keras")
+    paths = find_images([pictures])
+    found = predict(load_classifier(tmp_path / "whole.keras"), paths, top=1)
+    expected = predict(classifier, paths, top=1)
+    for a, b in zip(found, expected, strict=True):
+        a, b = a["classes"][0], b["classes"][0]
+        assert a["index"] == b["index"]
+        # A pixel of the resized image may lie elsewhere by half of one.
+        assert a["probability"] == pytest.approx(b["probability"], abs=0.05)
+
+
+WRONG = [
+    (["predict", "ResNet_20", "a.png"], 'Unknown model "ResNet_20". Did you mean "ResNet20"?'),
+    (["predict", "ResNet20", "a.png"], "ResNet20 without weights would guess. Give"),
+    (["predict", "ResNet20", "a.png", "--weights", "no.h5"], 'a file that is not there: "no.h5"'),
+    (["predict", "no/model.keras", "a.png"], 'no folder of a run "no/model.keras"'),
+    (["predict", "empty", "a.png"], 'The folder "empty" holds no model.keras'),
+    (["predict", "broken.keras", "a.png"], '"broken.keras" cannot be loaded as a Keras model'),
+    (["predict", "RUN", "nothing.png"], 'There is no image or folder "nothing.png"'),
+    (["predict", "RUN", "empty"], 'The folder "empty" has no .jpg'),
+    (["predict", "RUN", "a.png", "--top", "0"], "--top. Expected at least 1. Received: 0"),
+]
+
+
+@pytest.mark.parametrize("arguments, message", WRONG, ids=lambda value: str(value)[:50])
+def test_wrong_arguments(capsys, run_folder, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken.keras").write_bytes(b"PK")
+    arguments = [str(run_folder) if a == "RUN" else a for a in arguments]
+    code, out, err = call(capsys, *arguments)
+    assert code == 2 and not out
+    assert err.startswith("keras-resnext: error: ") and message in err
