@@ -198,18 +198,12 @@ def test_is_saved_and_trained_on(tmp_path):
     assert type(loaded) is AuxiliaryModel and loaded.auxiliary_weight == 0.5
     assert [w.path for w in loaded.weights] == [w.path for w in model.weights]
     np.testing.assert_array_equal(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
-    for attempt in (model, loaded):
-        keras.utils.set_random_seed(1)
-        attempt.seen = attempt.evaluate(x, y, verbose=0), attempt.train_on_batch(x, y)
-        assert attempt.seen[1] > 1.2 * attempt.seen[0]
-    assert loaded.seen[0] == pytest.approx(model.seen[0])
-    again = create_model(
-        TINY_V1,
-        input_shape=(80, 80, 3),
-        classes=2,
-        auxiliary=True,
-        weights=tmp_path / "model.keras",
-    )
+    # The network has no batch norm and its top no dropout: the heads are all the difference.
+    evaluated = [attempt.evaluate(x, y, verbose=0) for attempt in (model, loaded)]
+    assert evaluated[0] == pytest.approx(evaluated[1])
+    assert loaded.train_on_batch(x, y) > evaluated[1]
+    options = {"classes": 2, "auxiliary": True, "weights": tmp_path / "model.keras"}
+    again = create_model(TINY_V1, input_shape=(80, 80, 3), **options)
     np.testing.assert_array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))
     clone = keras.models.clone_model(model)
     assert clone.count_params() == model.count_params()
