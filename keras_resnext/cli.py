@@ -29,8 +29,9 @@ DATA_HELP = (
     "of path, label and split; an .npz; what `data pack` has written; default: %(default)s"
 )
 AUGMENTATION_HELP = (
-    "none, flip, shift, shift_flip, resized_crop_flip, or several joined by +; default: the data "
-    "set's own"
+    "none, flip, shift, shift_flip, resized_crop_flip, color_jitter, cutout, random_erasing, "
+    "randaugment, augmix, autoaugment_imagenet, _cifar10 or _svhn, or several joined by +; "
+    "default: the data set's own"
 )
 MIXING_HELP = (
     'mixup, mixup1, cutmix, ricap, snapmix, or as in "mixup*0.5+cutmix*0.5,none@80" (from epoch 80 '
@@ -190,14 +191,7 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
     add("--output", metavar="FOLDER", help="default: runs/MODEL-DATA, -2, -3, ...")
     add("--overwrite", action="store_true", help="replace the run that --output holds")
-    add(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="overrides",
-        help="change the model's configuration (see info), any number of times",
-    )
+    _set_argument(parser)
 
 
 def _cache_arguments(parser: argparse.ArgumentParser) -> None:
@@ -214,6 +208,17 @@ def _cache_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("raise", "skip"),
         default="raise",
         help="name broken images and stop, or leave them out; default: %(default)s",
+    )
+
+
+def _set_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="change the model's configuration (see info), any number of times",
     )
 
 
@@ -361,14 +366,7 @@ def _convert_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", help="a .keras or .weights.h5; or a .safetensors for timm")
     parser.add_argument("--model", required=True, metavar="NAME", help="ours or timm's; see list")
     parser.add_argument("--classes", type=int, metavar="N", help="default: those of the source")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="overrides",
-        help="change the model's configuration (see info), any number of times",
-    )
+    _set_argument(parser)
 
 
 def _convert(options: argparse.Namespace) -> int:

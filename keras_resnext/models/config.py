@@ -250,6 +250,12 @@ class ResNetConfig(NetworkConfig):
             'block="separable" has one group a channel already: use cardinality=1. '
             f"Received: cardinality={self.cardinality}",
         )
+        yield from self._impossible_options(selective)
+        yield from self._impossible_channels()
+        if self.big_little is not None:
+            yield from self._impossible_with_big_little()
+
+    def _impossible_options(self, selective):
         yield (
             selective and self.block not in ("basic", "bottleneck"),
             f'attention="{self.attention}" takes the place of the 3x3 convolution: use '
@@ -268,6 +274,8 @@ class ResNetConfig(NetworkConfig):
             self.drop_path and self.shortcut == "none",
             '`drop_path` drops a block down to its shortcut: use another than shortcut="none".',
         )
+
+    def _impossible_channels(self):
         channels = (self.stem_filters, *self.outputs)
         yield (
             self.shortcut == "A" and any(b < a for a, b in itertools.pairwise(channels)),
@@ -281,8 +289,6 @@ class ResNetConfig(NetworkConfig):
             'attention="sk_split" halves the input of the 3x3 convolutions: its width must be '
             f"divisible by {groups}. Received: widths {inputs}",
         )
-        if self.big_little is not None:
-            yield from self._impossible_with_big_little()
 
     def _impossible_with_big_little(self):
         alpha, _ = self.big_little

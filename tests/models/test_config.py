@@ -17,7 +17,7 @@ from keras_resnext.models.config import ResNetConfig
         ({"width_per_group": "4"}, "`width_per_group` needs positive integers"),
         ({"block": "bottelneck"}, "`block` must be one of 'basic', 'bottleneck'"),
         ({"stem": "vgg"}, "`stem` must be one of"),
-        ({"shortcut": "D"}, "`shortcut` must be one of"),
+        ({"shortcut": "E"}, "`shortcut` must be one of"),
         ({"shortcut": None}, "`shortcut` must be one of"),
         ({"stride_on": "7x7"}, "`stride_on` must be one of"),
         ({"stride_block": "middle"}, "`stride_block` must be one of"),
