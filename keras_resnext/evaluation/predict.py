@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_resnext.data.images import SUFFIXES, image_fault
+from keras_resnext.data.images import SUFFIXES, first_broken, image_fault
 from keras_resnext.data.pipeline import decode, resize_and_crop
 from keras_resnext.evaluation.source import find_model
 from keras_resnext.layers import Preprocessing
@@ -96,6 +96,30 @@ def find_images(sources: Sequence[str | Path]) -> list[Path]:
             raise ValueError(f'The folder "{source}" has no {", ".join(SUFFIXES)} in it.')
         found += below
     return found
+
+
+class ImageBatches(Sequence):
+    """Image files as batches of one, read when they are asked for.
+
+    Args:
+        paths: Of the files.
+        read: From a path to an image.
+
+    Raises:
+        ValueError: If a file is no whole image, by its ends.
+    """
+
+    def __init__(self, paths: Sequence[str | Path], read: Callable):
+        self.paths, self.read = list(paths), read
+        broken = first_broken(self.paths)
+        if broken:
+            raise ValueError(f"Unreadable image {broken[0]}: {broken[1]}. Replace or remove it.")
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self.read(self.paths[index])[None]
 
 
 def load_classifier(
