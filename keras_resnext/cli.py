@@ -702,14 +702,14 @@ def _export(options: argparse.Namespace) -> int:
     check_path(options.output, options.format)
     classifier = _load_classifier(options)
 
-    from keras_resnext.evaluation.predict import find_images, read_image
+    from keras_resnext.evaluation.predict import ImageBatches, find_images, read_image
     from keras_resnext.export import export_model
 
     layer = classifier.preprocessing if options.preprocess else None
     read = read_image if options.preprocess else classifier.read
     images = None
     if options.calibrate:
-        images = [read(path)[None] for path in find_images([options.calibrate])]
+        images = ImageBatches(find_images([options.calibrate]), read)
     report = export_model(
         classifier.model, options.output, options.format, options.precision, images, layer
     )

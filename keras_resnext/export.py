@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -56,7 +57,8 @@ def export_model(
         format: "savedmodel", "onnx", "openvino" or "litert".
         precision: "float32"; "bfloat16" (of "savedmodel" and "openvino"; weights stay float32);
             "int8" (of "openvino" and "litert"), for which ``images`` calibrate.
-        images: Batches to check and to calibrate with, as the exported model takes them. Default:
+        images: Batches to check and to calibrate with, as the exported model takes them, in a
+            sequence that may read them when they are asked for. Default:
             photographs that come with scikit-learn, for the check only.
         preprocessing: A ``Preprocessing`` layer to put in front, so that what is exported takes
             uint8 images of any size.
@@ -90,7 +92,7 @@ def export_model(
         folded = fold_batch_norm(model, "float32")
     whole, reference = (_with(preprocessing, network) for network in (folded, model))
     if images is None:
-        images = sample_images(whole, preprocessing)
+        images = sample_images(whole)
     with tempfile.TemporaryDirectory(dir=path.absolute().parent) as folder:
         row.write(whole, Path(folder, path.name), precision, images)
         for written in Path(folder).iterdir():
@@ -175,12 +177,12 @@ def compare(exported: Callable, model, images: Sequence[np.ndarray]) -> dict:
     }
 
 
-def sample_images(model, preprocessing=None) -> list[np.ndarray]:
+def sample_images(model) -> list[np.ndarray]:
     """Real photographs as a model takes them: scikit-learn's two, and five parts of each.
 
     Args:
-        model: Takes images of its input shape, 224 pixels where that is open.
-        preprocessing: The layer in front of it, which takes photographs as they are.
+        model: Takes uint8 photographs as they are, or float images of its input shape, 224 pixels
+            where that is open.
     """
     from sklearn.datasets import load_sample_images
 
@@ -194,7 +196,7 @@ def sample_images(model, preprocessing=None) -> list[np.ndarray]:
         for left in (0, 320)
     ]
     batches = [image[None] for image in (*photographs, *parts)]
-    if preprocessing is not None:
+    if model.inputs[0].dtype == "uint8":
         return batches
     layer = Preprocessing(model.input_shape[1] or 224)
     return [np.asarray(layer(batch)) for batch in batches]
@@ -280,30 +282,41 @@ def _open_onnx(path):
 def _write_openvino(model, path, precision, images):
     import openvino
 
+    from keras_resnext.layers import Preprocessing
+
     with tempfile.TemporaryDirectory() as folder:
         plain = os.path.join(folder, "model.xml")
         model.export(plain, format="openvino", verbose=False)
         converted = openvino.Core().read_model(plain)
         if precision == "int8":
-            converted = _quantized_openvino(converted, images)
+            pixels = [x.name for x in model.layers if isinstance(x, Preprocessing)]
+            converted = _quantized_openvino(converted, images, pixels)
         if precision in OPENVINO_HINTS:
             converted.set_rt_info(OPENVINO_HINTS[precision], ["keras_resnext", HINT])
         openvino.save_model(converted, str(path), compress_to_fp16=False)
 
 
-def _quantized_openvino(converted, images):
+def _quantized_openvino(converted, images, pixels):
     """Calibrated one by one, for a batch of one: OpenVINO 2026.4 answers nonsense in int8 where the
     batch size is open. Whoever reads the file may reshape it to another size."""
     import nncf
 
     _fix_batch_size(converted, 1)
-    single = [image[None] for batch in images for image in batch]
-    return nncf.quantize(
-        converted,
-        nncf.Dataset(single),
-        subset_size=len(single),
-        ignored_scope=nncf.IgnoredScope(patterns=[".*preprocessing.*"], validate=False),
-    )
+    ignored = None
+    if pixels:
+        patterns = [f".*{re.escape(name)}.*" for name in pixels]
+        ignored = nncf.IgnoredScope(patterns=patterns, validate=False)
+    return nncf.quantize(converted, nncf.Dataset(_OneByOne(images)), ignored_scope=ignored)
+
+
+class _OneByOne:
+    """The images of batches, each in a batch of its own, as often as they are asked for."""
+
+    def __init__(self, batches):
+        self.batches = batches
+
+    def __iter__(self):
+        return (image[None] for batch in self.batches for image in batch)
 
 
 def _fix_batch_size(model, size):
@@ -342,7 +355,7 @@ def _litert_int8(images):
     sets = tf.lite.OpsSet
     return {
         "optimizations": [tf.lite.Optimize.DEFAULT],
-        "representative_dataset": lambda: ([image[None]] for batch in images for image in batch),
+        "representative_dataset": lambda: ([image] for image in _OneByOne(images)),
         "target_spec": {"supported_ops": [sets.TFLITE_BUILTINS_INT8, sets.TFLITE_BUILTINS]},
     }
 

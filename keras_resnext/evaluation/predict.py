@@ -98,6 +98,30 @@ def find_images(sources: Sequence[str | Path]) -> list[Path]:
     return found
 
 
+class ImageBatches(Sequence):
+    """Image files as batches of one, read when they are asked for.
+
+    Args:
+        paths: Of the files.
+        read: From a path to an image.
+
+    Raises:
+        ValueError: If a file is no whole image, by its ends.
+    """
+
+    def __init__(self, paths: Sequence[str | Path], read: Callable):
+        self.paths, self.read = list(paths), read
+        for path in self.paths:
+            if fault := image_fault(path):
+                raise ValueError(f"Unreadable image {path}: {fault}. Replace or remove it.")
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self.read(self.paths[index])[None]
+
+
 def load_classifier(
     source: str | Path, weights: str | Path | None = None, image_size: int | None = None
 ) -> Classifier:

@@ -145,4 +145,7 @@ MAKERS = {"keras": with_dtype_policy, "folded": fold_batch_norm}
 
 def _images(model, count: int) -> np.ndarray:
     shape = (count, *(size or OPEN_SIZE for size in model.input_shape[1:]))
-    return np.random.default_rng(0).normal(0, 1, shape).astype("float32")
+    random = np.random.default_rng(0)
+    if model.inputs[0].dtype == "uint8":
+        return random.integers(0, 256, shape, "uint8")
+    return random.normal(0, 1, shape).astype("float32")

@@ -108,6 +108,14 @@ def test_command(capsys, run_folder, pictures, tmp_path):
     assert layer(photograph)["output"].numpy().argmax() == 0
 
 
+def test_a_broken_image_to_calibrate_with_is_named(capsys, run_folder, pictures, tmp_path):
+    (tmp_path / "cut.jpg").write_bytes(sorted(pictures.glob("*.jpg"))[0].read_bytes()[:300])
+    arguments = ["export", run_folder, "--calibrate", tmp_path, "-o", tmp_path / "model"]
+    assert cli.main([str(argument) for argument in arguments]) == 2
+    assert f"Unreadable image {tmp_path / 'cut.jpg'}: the JPEG" in capsys.readouterr().err
+    assert not (tmp_path / "model").exists()
+
+
 WRONG = [
     ({"format": "onx"}, 'Unknown format "onx". Did you mean "onnx"?'),
     ({"precision": "int4"}, "`precision` must be one of 'float32', 'bfloat16', 'int8'"),

@@ -31,7 +31,7 @@ def test_rows(monkeypatch):
         return lambda batch: (seen.append((form, precision, batch.shape)), run(batch))[1]
 
     monkeypatch.setattr(module, "make_runner", spied)
-    forms, precisions = ("keras", "folded", "savedmodel"), ("float32", "bfloat16")
+    forms, precisions = ("folded", "savedmodel"), ("float32", "bfloat16")
     rows = list(throughput(model, forms, precisions, (1, 3), seconds=0))
     found = [(row["form"], row["precision"], row["batch_size"]) for row in rows]
     assert found == list(itertools.product(forms, precisions, (1, 3)))
