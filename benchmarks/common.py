@@ -51,15 +51,16 @@ class Worker:
 
     The peers of a comparison take turns, so that a slow phase of the machine meets them all;
     while one measures, the others sleep. `make(*args)` runs in the process and returns the
-    functions to time, `{label: step}`, after they have compiled and warmed up.
+    functions to time, `{label: step}`, after they have compiled and warmed up. A peer that starts
+    processes itself must not be a `daemon`, which would die with us.
     """
 
-    def __init__(self, make, args=(), environment=(), least=3, budget=4.0):
+    def __init__(self, make, args=(), environment=(), least=3, budget=4.0, daemon=True):
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         with _environment({"TF_CPP_MIN_LOG_LEVEL": "2", **dict(environment)}):
             self.process = context.Process(
-                target=_serve, args=(theirs, make, args, least, budget), daemon=True
+                target=_serve, args=(theirs, make, args, least, budget), daemon=daemon
             )
             self.process.start()
         theirs.close()

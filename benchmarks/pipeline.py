@@ -35,7 +35,7 @@ def make_folder(root, count, classes=10):
         shade = generator.normal(0, 6, (*SHAPE, 1))
         pixels = np.clip(np.asarray(part) * generator.uniform(0.7, 1.1) + shade, 0, 255)
         path = folder / f"{number:05}.jpg"
-        Image.fromarray(pixels.astype(np.uint8)).save(path, quality=80)
+        Image.fromarray(pixels.astype(np.uint8)).save(path, quality=91)
 
 
 def through(batches):
@@ -103,6 +103,7 @@ def torch_loader(root, batch, workers):
             drop_last=True,
             num_workers=count,
             persistent_workers=count > 0,
+            multiprocessing_context="fork" if count else None,  # its default here would spawn
         )
         steps[f"{TORCH}, {count} workers"] = through(loader)
     for step in steps.values():
@@ -134,7 +135,11 @@ def main():
             "ours": functools.partial(Worker, ours, (str(root), options.batch), **once),
             "keras": functools.partial(Worker, keras_loader, (str(root), options.batch), **once),
             "torch": functools.partial(
-                Worker, torch_loader, (str(root), options.batch, options.workers), **once
+                Worker,
+                torch_loader,
+                (str(root), options.batch, options.workers),
+                daemon=False,
+                **once,
             ),
             "small": functools.partial(Worker, small_images, (options.small, 128), **once),
         }

@@ -46,10 +46,14 @@ def flip(images, seed, size=None):
     Returns:
         Images of the same shape and type.
     """
-    chosen = tf.where(tf.random.stateless_uniform([tf.shape(images)[0]], seed) < 0.5)
-    # Nine times as fast as tf.where over the images and images[:, :, ::-1].
-    mirrored = tf.reverse(tf.gather_nd(images, chosen), [2])
-    return tf.tensor_scatter_nd_update(images, chosen, mirrored)
+    mirrored = tf.random.stateless_uniform([tf.shape(images)[0]], seed) < 0.5
+    # Whole images are moved, and rows reversed in rank 3, where TensorFlow has a fast way for three
+    # channels: several times as fast as tf.where over the images and images[:, :, ::-1].
+    kept, turned = (tf.where(chosen)[:, 0] for chosen in (~mirrored, mirrored))
+    rows = tf.reshape(tf.gather(images, turned), [-1, *images.shape[2:]])
+    rows = tf.reshape(tf.reverse(rows, [1]), [-1, *images.shape[1:]])
+    places = [tf.cast(chosen, tf.int32) for chosen in (kept, turned)]
+    return tf.dynamic_stitch(places, [tf.gather(images, kept), rows])
 
 
 def pad_and_crop(images, seed, size):

@@ -82,19 +82,40 @@ def decode_crop(contents, seed, crop: Crop, size: int):
         uint8 of shape (size, size, 3).
     """
 
-    def jpeg():
-        turn = orientation(contents)
-        stored_shape = tf.io.extract_jpeg_shape(contents)[:2]
-        transposed = tf.gather(TURNS[:, 0], turn)
-        shape = tf.where(transposed, stored_shape[::-1], stored_shape)
-        window = draw_window(seed, shape, crop)
-        pixels = _decode_window(contents, stored_window(window, turn, shape), size)
-        return upright(_resized(pixels, size), turn)
+    def plain():
+        window = draw_window(seed, tf.io.extract_jpeg_shape(contents)[:2], crop)
+        return _shrunk(_decode_window(contents, window, size), size)
 
-    def other():
-        return crop_image(_decode_other(contents), seed, crop, size)
+    # Where a branch is not taken, TensorFlow still passes by each of its operations, but for a
+    # function that must not be inlined: that is one.
+    @tf.function(experimental_attributes={"_noinline": True})
+    def any_other():
+        return tf.cond(
+            tf.io.is_jpeg(contents),
+            lambda: _decode_turned_crop(contents, seed, crop, size),
+            lambda: crop_image(_decode_other(contents), seed, crop, size),
+        )
 
-    return tf.ensure_shape(tf.cond(tf.io.is_jpeg(contents), jpeg, other), [size, size, 3])
+    return tf.ensure_shape(tf.cond(_is_plain(contents), plain, any_other), [size, size, 3])
+
+
+def _is_plain(contents):
+    """Whether an image is a JPEG that surely has no EXIF: few operations, for most images.
+
+    After its first two bytes comes a JFIF segment of the usual length and no APP1, or a table.
+    """
+    begin = _text(contents, 2, 4)
+    after_jfif = (begin == b"\xff\xe0\x00\x10") & (_text(contents, 20, 2) != b"\xff\xe1")
+    return tf.io.is_jpeg(contents) & (after_jfif | (tf.strings.substr(begin, 0, 2) == b"\xff\xdb"))
+
+
+def _decode_turned_crop(contents, seed, crop: Crop, size: int):
+    turn = orientation(contents)
+    stored_shape = tf.io.extract_jpeg_shape(contents)[:2]
+    transposed = tf.gather(TURNS[:, 0], turn)
+    shape = tf.where(transposed, stored_shape[::-1], stored_shape)
+    window = stored_window(draw_window(seed, shape, crop), turn, shape)
+    return upright(_shrunk(_decode_window(contents, window, size), size), turn)
 
 
 def crop_image(image, seed, crop: Crop, size: int):
@@ -260,6 +281,12 @@ def _decode_window(contents, window, size: int):
     room = tf.reduce_min(window[2:]) // size
     level = tf.reduce_sum(tf.cast(room >= RATIOS[1:], tf.int32))
     return tf.switch_case(level, [at(ratio) for ratio in RATIOS])
+
+
+def _shrunk(image, size: int):
+    """Bilinear, for what is decoded hardly larger than it has to be."""
+    # Between pixels no value is beyond theirs: nothing to clip.
+    return tf.cast(tf.image.resize(image, [size, size]) + 0.5, tf.uint8)
 
 
 def _resized(image, size: int):

@@ -107,7 +107,7 @@ def test_images_in_memory_begin_where_tensorflow_wants_them():
 @pytest.mark.parametrize("kind", ["cache", "pack"])
 def test_killed_twenty_times(tmp_path, make_folder, kind):
     """Neither is ever used half-filled, and the next run needs no hand to clean up."""
-    root = make_folder(tmp_path / "images", count=400, size=(48, 48))
+    root = make_folder(tmp_path / "images", count=250, size=(48, 48))
     script = Path(__file__).with_name("interrupted.py")
     done = subprocess.run(
         [sys.executable, script, kind, root, tmp_path], capture_output=True, text=True
