@@ -223,7 +223,8 @@ def test_ctrl_c_before_training_leaves_nothing(toy, tmp_path):
     time.sleep(1.5)  # importing
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=200)
-    assert process.returncode == 130, err
+    # Killed by the signal, which a shell calls 130 too: where it met Python within an exec().
+    assert process.returncode in (130, -signal.SIGINT), err
     assert "Traceback" not in err
     assert not (tmp_path / "run").exists()
 

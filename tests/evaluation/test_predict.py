@@ -51,7 +51,8 @@ def test_logits_become_probabilities(run_folder, pictures, tmp_path):
         assert a["probability"] == pytest.approx(b["probability"], abs=1e-5)
 
 
-def test_command(capsys, run_folder, pictures):
+def test_command(capsys, run_folder, pictures, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")  # paths are not folded
     files = sorted(pictures.iterdir())
     code, out, err = call(capsys, "predict", run_folder, *files[:2], "--json", "--top", 1)
     assert code == 0 and not err
@@ -61,7 +62,7 @@ def test_command(capsys, run_folder, pictures):
     ]
     code, out, _ = call(capsys, "predict", run_folder / "model.keras", pictures, "--top", 2)
     assert code == 0
-    assert out.count("%") == 24 and "11-red" in out.replace("\n", "")
+    assert out.count("%") == 24 and "11-red" in out
 
 
 def test_a_broken_image_is_named_and_the_others_are_predicted(

@@ -33,6 +33,17 @@ def test_safetensors_whatever_its_name(tmp_path):
         _assert_equal(read_tensors(str(tmp_path / name)))
 
 
+def test_safetensors_whose_header_is_as_long_as_a_pickle_begins(tmp_path):
+    """One length in 32 has the first byte of a pickle."""
+    path = tmp_path / "a.safetensors"
+    for padding in range(200):
+        safetensors.numpy.save_file(TENSORS, path, metadata={"note": " " * padding})
+        if path.read_bytes()[:1] == b"\x80":
+            break
+    assert path.read_bytes()[:1] == b"\x80"
+    _assert_equal(read_tensors(path))
+
+
 def test_half_precision_is_widened(tmp_path):
     half = {name: values.astype("float16") for name, values in TENSORS.items()}
     safetensors.numpy.save_file(half, tmp_path / "a.safetensors")
