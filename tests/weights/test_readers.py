@@ -36,7 +36,7 @@ def test_safetensors_whatever_its_name(tmp_path):
 def test_safetensors_whose_header_is_as_long_as_a_pickle_begins(tmp_path):
     """One length in 32 has the first byte of a pickle."""
     path = tmp_path / "a.safetensors"
-    for padding in range(200):
+    for padding in range(0, 300, 8):
         safetensors.numpy.save_file(TENSORS, path, metadata={"note": " " * padding})
         if path.read_bytes()[:1] == b"\x80":
             break
