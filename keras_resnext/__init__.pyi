@@ -96,12 +96,15 @@ from .data.pipeline import test_batches as test_batches
 from .data.pipeline import training_batches as training_batches
 from .data.profile import profile_pipeline as profile_pipeline
 from .export import export_model as export_model
+from .imagenet_utils import decode_predictions as decode_predictions
+from .imagenet_utils import preprocess_input as preprocess_input
 from .layers import BatchNormalization as BatchNormalization
 from .layers import BlurPool2D as BlurPool2D
 from .layers import DropBlock2D as DropBlock2D
 from .layers import DropPath as DropPath
 from .layers import EfficientChannelAttention as EfficientChannelAttention
 from .layers import GroupedConv2D as GroupedConv2D
+from .layers import ImageInput as ImageInput
 from .layers import Preprocessing as Preprocessing
 from .layers import ScaledAdd as ScaledAdd
 from .layers import SelectiveKernel as SelectiveKernel
@@ -112,6 +115,7 @@ from .models.complexity import Complexity as Complexity
 from .models.complexity import complexity as complexity
 from .models.config import ResNetConfig as ResNetConfig
 from .models.config import width_for_cardinality as width_for_cardinality
+from .models.description import describe as describe
 from .models.features import feature_extractor as feature_extractor
 from .models.forms import move_weights as move_weights
 from .models.inception_config import InceptionConfig as InceptionConfig

@@ -1,5 +1,6 @@
 """Models by name, with the contract of keras.applications."""
 
+import dataclasses
 import functools
 import inspect
 
@@ -7,14 +8,16 @@ import keras
 from keras import layers
 
 from keras_resnext.errors import one_of
-from keras_resnext.layers import Preprocessing
+from keras_resnext.layers import ImageInput, Preprocessing
+from keras_resnext.layers.image_input import IMAGENET
 from keras_resnext.models import variants
 from keras_resnext.models.baselines import baseline, is_baseline
 from keras_resnext.models.builders import build_features, finish, undisturbed
 from keras_resnext.models.config import NetworkConfig
+from keras_resnext.models.description import can_be_described, describe, description
 from keras_resnext.weights.files import find_weights, given_tensors, published
 from keras_resnext.weights.grammar import split_tag, timm_config
-from keras_resnext.weights.sources import source_by_name
+from keras_resnext.weights.sources import SOURCES, source_by_name
 
 
 def create_model(
@@ -97,6 +100,7 @@ def create_model(
         )
     if found:
         found.load(network, config)
+        _describe_published(network, found.source)
     return network
 
 
@@ -142,7 +146,10 @@ def from_timm(
     >>> from_timm("resnet10t", tensors).output_shape
     (None, 5)
     """
-    found = published(source_by_name(name)) if weights is None else given_tensors(weights)
+    if weights is None:
+        found = published(source_by_name(name))
+    else:
+        found = given_tensors(weights, SOURCES.get(name.removeprefix("timm/")))
     config = timm_config(name, found.blocks).replace(**overrides)
     network = create_model(
         config,
@@ -155,23 +162,28 @@ def from_timm(
         name=split_tag(name)[0],
     )
     found.load(network, config, strict)
+    _describe_published(network, found.source)
     return network
 
 
 def preprocessing(name, training=False):
-    """Return the transform of the images that a published checkpoint wants.
+    """Return the transform of the images that a network wants.
 
     Args:
-        name: str, timm's name with or without a tag, as in `from_timm`.
+        name: str, timm's name with or without a tag, as in `from_timm`; or a `keras.Model` that
+            knows its images, as those with published weights and those of training runs do,
+            loaded from their files too.
         training: bool, whether the size and crop are those of its training; otherwise they are
-            those that its published accuracy was measured with.
+            those that its published accuracy was measured with. A model knows one, that of its
+            input's size.
 
     Returns:
         A `keras_resnext.layers.Preprocessing` layer: in front of the network it makes a model
         of uint8 images, and its `for_tf_data()` is a function for `tf.data.Dataset.map`.
 
     Raises:
-        ValueError: for a network or tag without a checkpoint, with the nearest.
+        ValueError: for a network or tag without a checkpoint, with the nearest; or a model that
+            knows nothing of its images.
 
     Example:
 
@@ -179,9 +191,31 @@ def preprocessing(name, training=False):
     >>> layer.size, layer.crop, layer.interpolation
     (288, 0.95, 'bicubic')
     """
+    if isinstance(name, keras.Model):
+        known = description(name).preprocessing
+        if known is None:
+            raise ValueError(
+                f'The model "{name.name}" does not know what images it wants: write it into it '
+                "with `keras_resnext.describe`."
+            )
+        return Preprocessing(**known)
     source = source_by_name(name)
-    images = source.train if training else source.test
-    return Preprocessing(images.size, images.crop, images.interpolation, images.mean, images.std)
+    return Preprocessing(**dataclasses.asdict(source.train if training else source.test))
+
+
+def _describe_published(network, source):
+    """Write the transform of a checkpoint into a network, in the size of its input."""
+    if source is None or not can_be_described(network):
+        return
+    size = network.input_shape[2]
+    images = source.train if size == source.train.size != source.test.size else source.test
+    images = dataclasses.replace(images, size=size or images.size)
+    named = network.output_shape[1:] == (source.classes,)
+    describe(
+        network,
+        Preprocessing(**dataclasses.asdict(images)),
+        IMAGENET if named else None,
+    )
 
 
 def _configuration(model, overrides):
@@ -228,7 +262,7 @@ def _input_shape(shape, tensor, default_size, config):
 
 def _image(tensor, shape):
     if tensor is None:
-        return layers.Input(shape=shape, name="image")
+        return ImageInput(shape, name="image").output
     if keras.utils.is_keras_tensor(tensor):
         return tensor
     return layers.Input(tensor=tensor, shape=shape, name="image")

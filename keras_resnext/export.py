@@ -56,7 +56,7 @@ def export_model(
             (``.onnx``, ``.xml`` with its ``.bin`` beside it, ``.tflite``).
         format: "savedmodel", "onnx", "openvino" or "litert".
         precision: "float32"; "bfloat16" (of "savedmodel" and "openvino"; weights stay float32);
-            "int8" (of "openvino" and "litert"), for which ``images`` calibrate.
+            "int8" (of "openvino", "onnx" and "litert"), for which ``images`` calibrate.
         images: Batches to check and to calibrate with, as the exported model takes them, in a
             sequence that may read them when they are asked for. Default:
             photographs that come with scikit-learn, for the check only.
@@ -85,6 +85,7 @@ def export_model(
     check_path(path, format)
     _check_backend()
 
+    from keras_resnext.models.description import warn_of_range
     from keras_resnext.weights.fold import fold_batch_norm
 
     folded = fold_batch_norm(model, "mixed_bfloat16" if precision == "bfloat16" else "float32")
@@ -93,6 +94,7 @@ def export_model(
     whole, reference = (_with(preprocessing, network) for network in (folded, model))
     if images is None:
         images = sample_images(whole)
+    warn_of_range(whole, images[0])
     with tempfile.TemporaryDirectory(dir=path.absolute().parent) as folder:
         row.write(whole, Path(folder, path.name), precision, images)
         for written in Path(folder).iterdir():
@@ -119,7 +121,7 @@ def check_format(format: str, precision: str, calibrated: bool = True) -> Format
         others = [name for name, other in FORMATS.items() if precision in other.precisions]
         raise ValueError(
             f'The format "{format}" is written in {" or ".join(row.precisions)}, not in '
-            f"{precision}, which {' and '.join(others)} can be."
+            f"{precision}, which {', '.join(others)} can be."
         )
     needed = (*row.packages.get("", ()), *row.packages.get(precision, ()))
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
@@ -222,6 +224,13 @@ def _with(preprocessing, model):
     return keras.Model(image, model(preprocessing(image)), name=model.name)
 
 
+def _pixel_layers(model):
+    """The names of layers whose numbers are pixels, which stay in float32."""
+    from keras_resnext.layers import Preprocessing
+
+    return [layer.name for layer in model.layers if isinstance(layer, Preprocessing)]
+
+
 # -------------------------------------------------------------------------------------- SavedModel
 
 
@@ -266,6 +275,28 @@ def _open_saved_model(path):
 def _write_onnx(model, path, precision, images):
     model(images[0])  # Keras exports only what was called
     model.export(str(path), format="onnx", verbose=False)
+    if precision == "int8":
+        _quantize_onnx(path, images, _pixel_layers(model))
+
+
+def _quantize_onnx(path, images, pixels):
+    import onnx
+    from onnxruntime import quantization
+
+    graph = onnx.load(path).graph
+    ignored = [node.name for node in graph.node if any(name in node.name for name in pixels)]
+    batches = iter(_OneByOne(images))
+
+    class Reader(quantization.CalibrationDataReader):
+        def get_next(self):
+            image = next(batches, None)
+            return None if image is None else {graph.input[0].name: image}
+
+    with tempfile.TemporaryDirectory() as folder:  # it reads the one while it writes the other
+        plain = shutil.move(path, os.path.join(folder, "plain.onnx"))
+        quantization.quantize_static(
+            plain, str(path), Reader(), per_channel=True, nodes_to_exclude=ignored
+        )
 
 
 def _open_onnx(path):
@@ -282,18 +313,24 @@ def _open_onnx(path):
 def _write_openvino(model, path, precision, images):
     import openvino
 
-    from keras_resnext.layers import Preprocessing
-
     with tempfile.TemporaryDirectory() as folder:
         plain = os.path.join(folder, "model.xml")
         model.export(plain, format="openvino", verbose=False)
         converted = openvino.Core().read_model(plain)
+        _drop_dead_ends(converted)
         if precision == "int8":
-            pixels = [x.name for x in model.layers if isinstance(x, Preprocessing)]
-            converted = _quantized_openvino(converted, images, pixels)
+            converted = _quantized_openvino(converted, images, _pixel_layers(model))
         if precision in OPENVINO_HINTS:
             converted.set_rt_info(OPENVINO_HINTS[precision], ["keras_resnext", HINT])
         openvino.save_model(converted, str(path), compress_to_fp16=False)
+
+
+def _drop_dead_ends(converted):
+    """OpenVINO takes for outputs what only the gradients of TensorFlow's graph would read. Copies
+    of every feature map they would be, and keep convolutions from being fused with what follows."""
+    for result in converted.get_results():
+        if "Identity:0" not in result.input_value(0).get_names():
+            converted.remove_result(result)
 
 
 def _quantized_openvino(converted, images, pixels):
@@ -382,7 +419,11 @@ def _open_litert(path):
 FORMATS = {
     "savedmodel": Format("", ("float32", "bfloat16"), {}, _write_saved_model, _open_saved_model),
     "onnx": Format(
-        ".onnx", ("float32",), {"": ("onnx", "tf2onnx", "onnxruntime")}, _write_onnx, _open_onnx
+        ".onnx",
+        ("float32", "int8"),
+        {"": ("onnx", "tf2onnx", "onnxruntime")},
+        _write_onnx,
+        _open_onnx,
     ),
     "openvino": Format(
         ".xml", PRECISIONS, {"": ("openvino",), "int8": ("nncf",)}, _write_openvino, _open_openvino

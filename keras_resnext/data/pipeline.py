@@ -521,9 +521,9 @@ def resize_and_crop(image, edge: int, size: int):
     shape = tf.shape(image)[:2]
 
     def resized():
-        scale = edge / tf.reduce_min(shape)
-        target = tf.maximum(tf.cast(tf.round(tf.cast(shape, tf.float64) * scale), tf.int32), size)
-        corner = (target - size) // 2
+        # To whole pixels as torchvision rounds, and as `layers.Preprocessing` does.
+        target = edge * shape // tf.reduce_min(shape)
+        corner = tf.cast(tf.round((target - size) / 2), tf.int32)
         whole = tf.image.resize(image, target, antialias=True)
         return _rounded(tf.slice(whole, tf.concat([corner, [0]], 0), [size, size, -1]))
 

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from keras_resnext.evaluation.predict import Classifier
+from keras_resnext.models.description import warn_of_range
 from keras_resnext.models.features import feature_extractor
 from keras_resnext.plots import plot_explanation
 
@@ -60,6 +61,7 @@ class GradCAM:
         self.both = keras.Model(model.inputs, {"map": features, "outputs": model.output})
 
     def __call__(self, images: np.ndarray, classes: np.ndarray | None = None):
+        warn_of_range(self.both, images)
         found = self.both.predict_on_batch(images)
         outputs = np.asarray(found["outputs"])
         feature_map = np.asarray(found["map"]).astype("float32")

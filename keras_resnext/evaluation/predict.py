@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +12,14 @@ import tensorflow as tf
 
 from keras_resnext.applications import create_model
 from keras_resnext.data.images import SUFFIXES, image_fault
-from keras_resnext.data.pipeline import decode, resize_and_crop
+from keras_resnext.data.pipeline import decode
+from keras_resnext.errors import DownloadError
 from keras_resnext.evaluation.source import find_model
+from keras_resnext.imagenet_utils import imagenet_classes
 from keras_resnext.layers import Preprocessing
+from keras_resnext.layers.image_input import IMAGENET, Description
+from keras_resnext.models.description import description
+from keras_resnext.training.fit import test_preprocessing
 from keras_resnext.training.run_folder import CONFIG
 
 
@@ -127,14 +133,16 @@ def load_classifier(
 ) -> Classifier:
     """Load a trained network with its class names and the preprocessing that belongs to it.
 
-    The folder of a run has all three. For other files images are resized and cropped as
-    published networks are tested: the shorter side to 8/7 of the size, the middle, ImageNet's
-    mean and standard deviation.
+    Models that were trained here or came with published weights say all three themselves (see
+    `describe`); of others that were trained here, the config.json of the run does. For all the
+    rest images are resized and cropped as published networks are tested: the shorter side to 8/7
+    of the size, the middle, ImageNet's mean and standard deviation. Where ImageNet's names are not
+    to be had, the classes are numbers.
 
     Args:
         source: A run's folder, a .keras file (beside its config.json or alone), or a name that
             ``list_models`` gives.
-        weights: The file of a named network's weights.
+        weights: The file of a named network's weights, or the tag of a published checkpoint.
         image_size: Edge of the square images, in pixels. Default: the run's or the model's own.
 
     Returns:
@@ -145,21 +153,23 @@ def load_classifier(
     """
     found = find_model(source, weights)
     if isinstance(found, Path):
-        model, facts = _load(found), _facts(found.with_name(CONFIG))
+        model, run = _load(found), _run_description(found.with_name(CONFIG))
     else:
         shape = (image_size, image_size, 3) if image_size else None
-        model, facts = create_model(found, weights=weights, input_shape=shape), {}
+        model, run = create_model(found, weights=weights, input_shape=shape), Description()
     if len(model.inputs) != 1 or len(model.output_shape) != 2:
         raise ValueError(
             f'"{source}" is no classifier of images: it gives outputs of {model.output_shape}'
         )
-    classes = model.output_shape[-1]
-    names = tuple(facts.get("class_names") or map(str, range(classes)))
-    if len(names) != classes:
+    own = description(model)
+    names = _names(own.class_names or run.class_names, model.output_shape[-1])
+    if len(names) != model.output_shape[-1]:
         raise ValueError(
-            f"{found.with_name(CONFIG)} has {len(names)} class names, the model {classes} outputs."
+            f"{found.with_name(CONFIG)} has {len(names)} class names, the model "
+            f"{model.output_shape[-1]} outputs."
         )
-    return Classifier(model, *_transform(model, facts.get("preprocessing"), image_size), names)
+    transform, layer = _transform(model, own.preprocessing or run.preprocessing, image_size)
+    return Classifier(model, transform, layer, names)
 
 
 def predict(
@@ -225,27 +235,36 @@ def _load(path: Path):
         raise ValueError(f'"{path}" cannot be loaded as a Keras model: {error}') from error
 
 
-def _facts(path: Path) -> dict:
+def _run_description(path: Path) -> Description:
+    """What the config.json of a run says, if there is one."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        facts = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return {}
+        return Description()
     except ValueError as error:
         raise ValueError(f'"{path}" is no JSON: {error}') from error
+    images = facts.get("preprocessing")
+    if images:
+        size, edge = images["image_size"], images["resize_shorter_side"]
+        layer = test_preprocessing(size, edge, images["mean"], images["std"])
+        images = {name: getattr(layer, name) for name in Preprocessing.FIELDS}
+    return Description(images, tuple(facts.get("class_names") or ()))
 
 
-def _transform(model, facts: dict | None, image_size: int | None):
+def _names(known, classes: int) -> tuple[str, ...]:
+    if known == IMAGENET:
+        with suppress(DownloadError):
+            return tuple(name for _, name in imagenet_classes())
+    if not known or known == IMAGENET:
+        return tuple(map(str, range(classes)))
+    return known
+
+
+def _transform(model, known: dict | None, image_size: int | None):
     """The function that prepares an image, and the layer that does the same."""
     if model.inputs[0].dtype == "uint8":  # it has a layer for that
         return (lambda image: image), Preprocessing(224, mean=(0,) * 3, std=(1,) * 3)
-    size = image_size or (facts or {}).get("image_size") or model.input_shape[1] or 224
-    if facts is None:
-        layer = Preprocessing(size)
-        return layer.for_tf_data(), layer
-    edge = round(size * facts["resize_shorter_side"] / facts["image_size"])
-    mean, std = (np.array(facts[key], "float32") for key in ("mean", "std"))
-
-    def as_in_testing(image):
-        return (tf.cast(resize_and_crop(image, edge, size), "float32") / 255 - mean) / std
-
-    return as_in_testing, Preprocessing(size, size / edge, mean=mean, std=std, resize_fitting=False)
+    known = known or {}
+    size = image_size or model.input_shape[2] or known.get("size") or 224
+    layer = Preprocessing(**{**known, "size": size})
+    return layer.for_tf_data(), layer

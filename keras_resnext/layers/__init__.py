@@ -10,6 +10,7 @@ from keras_resnext.layers.blur_pool import BlurPool2D
 from keras_resnext.layers.drop_block import DropBlock2D
 from keras_resnext.layers.drop_path import DropPath
 from keras_resnext.layers.grouped_conv import GroupedConv2D
+from keras_resnext.layers.image_input import ImageInput
 from keras_resnext.layers.preprocessing import Preprocessing
 from keras_resnext.layers.scaled_add import ScaledAdd
 from keras_resnext.layers.scheduled_drop import set_schedule_steps
@@ -22,6 +23,7 @@ __all__ = [
     "DropPath",
     "EfficientChannelAttention",
     "GroupedConv2D",
+    "ImageInput",
     "Preprocessing",
     "ScaledAdd",
     "SelectiveKernel",

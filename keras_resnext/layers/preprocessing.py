@@ -1,6 +1,9 @@
 """What a network's images go through before it: resized, cropped, normalized."""
 
+import warnings
+
 import keras
+import numpy as np
 from keras import ops
 
 from keras_resnext.errors import one_of
@@ -36,6 +39,9 @@ class Preprocessing(keras.layers.Layer):
     Raises:
         ValueError: for a size, crop, interpolation, mean or std that describes no transform.
 
+    Warns:
+        UserWarning: if it is called with images whose values cannot be from 0 to 255.
+
     Example:
 
     >>> import numpy as np
@@ -43,6 +49,8 @@ class Preprocessing(keras.layers.Layer):
     >>> tuple(Preprocessing(224, crop=0.875)(photo).shape)
     (1, 224, 224, 3)
     """
+
+    FIELDS = ("size", "crop", "interpolation", "mean", "std", "resize_fitting")
 
     def __init__(
         self,
@@ -75,6 +83,10 @@ class Preprocessing(keras.layers.Layer):
     def edge(self):
         """The shorter side, in pixels, before the crop."""
         return int(self.size / self.crop + 1e-6)  # a crop of size / edge gives that edge
+
+    def __call__(self, inputs, **kwargs):
+        warn_unlike_pixels(inputs)
+        return super().__call__(inputs, **kwargs)
 
     def call(self, inputs):
         x = inputs
@@ -119,8 +131,7 @@ class Preprocessing(keras.layers.Layer):
         return (input_shape[0], 3, self.size, self.size)
 
     def get_config(self):
-        own = ("size", "crop", "interpolation", "mean", "std", "resize_fitting")
-        return {**super().get_config(), **{name: getattr(self, name) for name in own}}
+        return {**super().get_config(), **{name: getattr(self, name) for name in self.FIELDS}}
 
     def _resized(self, x):
         """The middle of the resized image: one matrix a direction, the width first."""
@@ -155,6 +166,52 @@ class Preprocessing(keras.layers.Layer):
 
     def _by_channel(self, values):
         return ops.reshape(ops.convert_to_tensor(list(values), "float32"), (1, 3, 1, 1))
+
+
+def warn_unlike_pixels(images):
+    """Warn of images that were meant to have values from 0 to 255 and cannot.
+
+    Args:
+        images: array or tensor. Whole numbers, and tensors that have no values yet or have them on
+            another device, are not looked at.
+    """
+    low, high = _range(images)
+    if low < 0 or 0 < high <= 1:
+        warnings.warn(
+            f"Images of values from 0 to 255 are wanted here. These go from {low:.3g} to "
+            f"{high:.3g}, as if they had been scaled or normalized already.",
+            stacklevel=3,
+        )
+
+
+def warn_unlike_normalized(images, mean=IMAGENET_MEAN, std=IMAGENET_STD):
+    """Warn of images that were meant to be normalized and cannot be.
+
+    Args:
+        images: as for `warn_unlike_pixels`.
+        mean, std: what they should have been normalized by, of values from 0 to 1.
+    """
+    highest = max((1 - m) / s for m, s in zip(mean, std, strict=True))
+    low, high = _range(images)
+    if high > 8 * highest:
+        warnings.warn(
+            f"This network wants normalized images, of values up to {highest:.3g}. These go from "
+            f"{low:.3g} to {high:.3g}, as pixels do: `keras_resnext.preprocessing` or "
+            "`preprocess_input` makes the one of the other.",
+            stacklevel=3,
+        )
+
+
+def _range(images):
+    """The least and the greatest value; not a number where looking would cost something."""
+    unknown = np.nan, np.nan
+    if "float" not in str(getattr(images, "dtype", "")):
+        return unknown
+    try:
+        values = images if isinstance(images, np.ndarray) else images.numpy()
+    except Exception:  # symbolic, differentiated or on another device: each framework has its own
+        return unknown
+    return (float(values.min()), float(values.max())) if values.size else unknown
 
 
 def _triangle(x):

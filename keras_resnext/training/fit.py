@@ -5,7 +5,7 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from importlib import metadata
@@ -21,7 +21,9 @@ from keras_resnext.data.parts import Part
 from keras_resnext.data.pipeline import assemble, prepare_training, test_batches, test_edge
 from keras_resnext.data.sources.folders import without
 from keras_resnext.data.waiting import timed
+from keras_resnext.layers import Preprocessing
 from keras_resnext.models.complexity import complexity
+from keras_resnext.models.description import can_be_described, describe
 from keras_resnext.training import callbacks as run_callbacks
 from keras_resnext.training.fine_tune import StagewiseSGD, freeze
 from keras_resnext.training.maps import activation_maps
@@ -95,6 +97,7 @@ def train(
     with _naming_undecodable(dataset):
         training, test = _pipelines(model, dataset, settings)
         compile_model(model, schedule, settings)
+        _describe(model, dataset)
         folder = make_folder(output, model.name, dataset.name)
         facts = describe_run(model, dataset, settings)
         facts["cache"] = f"{training.plan.kind}: {training.plan.reason}"
@@ -256,6 +259,25 @@ def check_model(model: keras.Model, dataset: Dataset, settings: TrainSettings) -
             f'the settings say precision="{settings.precision}". Expected the same: build it '
             f'within `training.precision.precision("{settings.precision}")`.'
         )
+
+
+def test_preprocessing(size: int, edge: int, mean: Sequence, std: Sequence) -> Preprocessing:
+    """Give the layer that prepares an image as those of a run's test are.
+
+    Args:
+        size: Pixels of the square that the network takes.
+        edge: Pixels of the shorter side before the crop.
+        mean, std: Of each channel, of pixels from 0 to 1.
+    """
+    return Preprocessing(size, size / edge, mean=mean, std=std, resize_fitting=False)
+
+
+def _describe(model: keras.Model, dataset: Dataset) -> None:
+    """Write into the model, and so into its file, what `predict` and `export` must know."""
+    if can_be_described(model):
+        size, edge = dataset.image_size, test_edge(dataset)
+        layer = test_preprocessing(size, edge, dataset.mean, dataset.std)
+        describe(model, layer, dataset.class_names)
 
 
 def describe_run(model: keras.Model, dataset: Dataset, settings: TrainSettings) -> dict:

@@ -10,7 +10,7 @@ from keras_resnext.weights.download import fetch
 from keras_resnext.weights.grammar import timm_form
 from keras_resnext.weights.load import blocks_of, classes_of, load_layers, load_tensors
 from keras_resnext.weights.readers import read_tensors
-from keras_resnext.weights.sources import source_of
+from keras_resnext.weights.sources import Source, source_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,6 +18,7 @@ class KerasFile:
     """A file that Keras saved of one of our networks."""
 
     path: pathlib.Path
+    source = None
 
     def adapt(self, config):
         """The configuration of the network that the weights were made for."""
@@ -41,6 +42,7 @@ class ApplicationsFile:
 
     path: pathlib.Path
     layers: dict
+    source = None
 
     def adapt(self, config):
         """The configuration of keras.applications' network."""
@@ -53,10 +55,11 @@ class ApplicationsFile:
 
 @dataclasses.dataclass(frozen=True)
 class Tensors:
-    """Tensors by timm's or torchvision's names."""
+    """Tensors by timm's or torchvision's names; `source` is their row of the table, if any."""
 
     where: str
     tensors: dict
+    source: Source | None = None
 
     def adapt(self, config):
         """The configuration of timm's network."""
@@ -118,14 +121,14 @@ def published(source):
         warnings.warn(
             f"{source.name} is licensed {source.licence}: not for commercial use.", stacklevel=3
         )
-    path = fetch(source.url, f"{source.name}.safetensors")
-    return Tensors(source.name, read_tensors(path))
+    path = fetch(source.url, source.file_name, source.sha256)
+    return Tensors(source.name, read_tensors(path), source)
 
 
-def given_tensors(source):
-    """Return the tensors of a file or a dict."""
-    where = "the given dict" if isinstance(source, dict) else f'"{source}"'
-    return Tensors(where, read_tensors(source))
+def given_tensors(given, source=None):
+    """Return the tensors of a file or a dict, which are those of a row of the table, or unknown."""
+    where = "the given dict" if isinstance(given, dict) else f'"{given}"'
+    return Tensors(where, read_tensors(given), source)
 
 
 def _in_file(path):

@@ -7,6 +7,7 @@ import numpy as np
 from keras import layers
 
 from keras_resnext.models.builders import undisturbed
+from keras_resnext.models.description import image_inputs_like
 
 # What is linear, with the axes of its kernel that number the outputs.
 _OUTPUT_AXES = {
@@ -85,6 +86,7 @@ def _rebuilt(model, norms, dtype):
         sequential = isinstance(model, keras.Sequential)
         result = keras.models.clone_model(
             model,
+            input_tensors=None if sequential else image_inputs_like(model),
             clone_function=clones.make,
             call_function=None if sequential else clones.call,
             recursive=True,

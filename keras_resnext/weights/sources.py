@@ -3,9 +3,11 @@
 import dataclasses
 import difflib
 import os
+import pathlib
+import re
 
 from keras_resnext.errors import unknown
-from keras_resnext.weights.grammar import split_tag, timm_config
+from keras_resnext.weights.grammar import split_tag, timm_config, timm_form
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -40,6 +42,11 @@ class Source:
         train: the images of the training; also the default.
         test: the images that its published accuracy was measured on.
         licence: SPDX name.
+        address: where the file is; None for timm's folder on the Hugging Face hub, which tells the
+            hash of what it sends.
+        sha256: what the file is checked by: how its SHA-256 begins, at least 8 digits, or all of
+            it. None where the hub tells it.
+        classes: how many the classifier has.
     """
 
     network: str
@@ -47,6 +54,9 @@ class Source:
     train: ImageSpec
     test: ImageSpec
     licence: str
+    address: str | None = None
+    sha256: str | None = None
+    classes: int = 1000
 
     @property
     def name(self):
@@ -55,9 +65,16 @@ class Source:
 
     @property
     def url(self):
-        """Where the safetensors file is; `HF_ENDPOINT` names another hub."""
+        """Where the file is; `HF_ENDPOINT` names another hub than Hugging Face's."""
+        if self.address:
+            return self.address
         hub = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
         return f"{hub}/timm/{self.name}/resolve/main/model.safetensors"
+
+    @property
+    def file_name(self):
+        """What the file is called in the cache."""
+        return f"{self.name}{pathlib.PurePosixPath(self.url).suffix}"
 
     @property
     def noncommercial(self):
@@ -98,6 +115,20 @@ TAGS = {
     "ecaresnet269d": "ra2",
     "resnetblur50": "bt",
     "resnetaa50": "a1h",
+    "inception_v3": "tf tf_adv gluon tv",
+    "inception_v4": "tf",
+    "inception_resnet_v2": "tf tf_ens_adv",
+}
+# torchvision's own files: of each network, how the SHA-256 of the first and the second begins.
+TORCHVISION = {
+    "resnet18": "f37072fd",
+    "resnet34": "b627a593",
+    "resnet50": "0676ba61 11ad3fa6",
+    "resnet101": "63fe2227 cd907fc2",
+    "resnet152": "394f9c45 f82ba261",
+    "resnext50_32x4d": "7cdf4587 1a0047aa",
+    "resnext101_32x8d": "8ba56ff5 110c445d",
+    "resnext101_64x4d": "173b62eb",
 }
 _LONG_TAGS = {
     "fb_ssl": "fb_ssl_yfcc100m_ft_in1k",
@@ -127,6 +158,7 @@ _IMAGES = {
 _KINDS = {tag: "a" for tag in ("a1", "a2", "a1h", "b1k", "b2k", "c1", "c2", "d", "ah")}
 _KINDS |= {tag: "ra" for tag in ("ra", "ra2", "ram", "bt", "racm", "miil")}
 _KINDS |= {tag: "fb" for tag in ("fb_ssl", "fb_swsl", "fb_wsl")}
+_INCEPTION = ImageSpec(299, 0.875, "bicubic", _HALF, _HALF)
 # Where a network's own images are not those of its tag.
 _EXCEPTIONS = {
     ("resnet50", "a1h"): (ImageSpec(176, 0.9, "bicubic"), ImageSpec(224, 1.0, "bicubic")),
@@ -135,9 +167,17 @@ _EXCEPTIONS = {
     ("ecaresnet26t", "ra2"): (ImageSpec(256, 0.875, "bicubic"), ImageSpec(320, 0.95, "bicubic")),
     ("ecaresnet50t", "ra2"): (ImageSpec(256, 0.875, "bicubic"), ImageSpec(320, 0.95, "bicubic")),
     **{(f"skresne{kind}", "ra"): (_BICUBIC, _BICUBIC) for kind in ("t18", "t34", "xt50_32x4d")},
+    **{("inception_v3", tag): (_INCEPTION, _INCEPTION) for tag in ("tf", "tf_adv", "tv")},
+    ("inception_v3", "gluon"): 2 * (ImageSpec(299, 0.875, "bicubic"),),
+    ("inception_v4", "tf"): (_INCEPTION, _INCEPTION),
+    **{
+        ("inception_resnet_v2", tag): 2 * (dataclasses.replace(_INCEPTION, crop=0.8975),)
+        for tag in ("tf", "tf_ens_adv")
+    },
 }
 # Which training `weights="imagenet"` means: the first of these that a network has.
-DEFAULT_TAGS = ("a1", "racm", "ra2", "ah", "a1h", "ra", "miil", "bt", "c1", "tv2", "gluon", "tv")
+DEFAULT_TAGS = ("a1", "racm", "ra2", "ah", "a1h", "ra", "miil", "bt", "c1", "tv2", "tf", "gluon")
+DEFAULT_TAGS += ("tv",)
 
 
 def _licence(tag):
@@ -153,7 +193,17 @@ def _rows():
             yield Source(network, _LONG_TAGS.get(tag, f"{tag}_in1k"), *images, _licence(tag))
 
 
-SOURCES = {row.name: row for row in _rows()}
+def _torchvision_rows():
+    for network, hashes in TORCHVISION.items():
+        for number, digits in enumerate(hashes.split(), 1):
+            # The first of this network was trained like the second of the others.
+            kind = "tv2" if number == 2 or network == "resnext101_64x4d" else "tv"
+            address = f"https://download.pytorch.org/models/{network}-{digits}.pth"
+            tag = f"IMAGENET1K_V{number}"
+            yield Source(network, tag, *_IMAGES[kind], _licence(kind), address, digits)
+
+
+SOURCES = {row.name: row for row in (*_rows(), *_torchvision_rows())}
 
 
 def timm_network(row):
@@ -166,9 +216,12 @@ def timm_network(row):
     'seresnext50_32x4d'
     """
     name = row.name.lower()
-    name += "_32x4d" if "resnext" in name and "_" not in name else ""
+    if name.startswith("inception"):
+        name = re.sub(r"(resnet|v\d)", r"_\1", name)
+    elif "resnext" in name and "_" not in name:
+        name += "_32x4d"
     try:
-        return name if timm_config(name) == row.config else None
+        return name if timm_config(name) == timm_form(row.config) else None
     except ValueError:
         return None
 

@@ -1,15 +1,22 @@
 """Downloads from a real server on the loopback, which breaks off, lies and redirects."""
 
+import dataclasses
 import hashlib
 import http.server
 import multiprocessing
 import re
 import threading
 
+import numpy as np
 import pytest
+import safetensors.numpy
 
+from keras_resnext import create_model, from_timm, preprocessing
 from keras_resnext.errors import DownloadError
-from keras_resnext.weights import download
+from keras_resnext.models.description import description
+from keras_resnext.weights import download, sources
+from keras_resnext.weights.grammar import timm_config
+from keras_resnext.weights.load import to_timm
 
 CONTENT = bytes(range(256)) * 4096 * 3  # 3 MiB: more than one chunk
 HASH = hashlib.sha256(CONTENT).hexdigest()
@@ -21,7 +28,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         server = self.server
         server.requests.append((self.path, self.headers.get("Range")))
-        if self.path == "/hub":
+        if self.path == "/hub" or self.path.startswith("/timm/"):
             self.send_response(302)
             self.send_header("Location", "/file")
             self.send_header("X-Linked-ETag", f'"{server.told}"')
@@ -122,6 +129,56 @@ def test_a_wrong_hash_is_refused_and_leaves_nothing(hub, how):
 def test_the_first_digits_of_a_hash_will_do(hub):
     path = download.fetch(f"{hub.url}/file", "a.bin", sha256=HASH[:8])
     assert path.read_bytes() == CONTENT
+
+
+@pytest.fixture(scope="module")
+def checkpoint():
+    """A file of resnet18's weights as the hub has it, and the network."""
+    model = create_model("ResNet18")
+    tensors = to_timm(model, timm_config("resnet18"))
+    return safetensors.numpy.save(tensors), model
+
+
+def _serve(hub, content):
+    hub.content, hub.told = content, hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize("size, source_size", [(224, 224), (288, 288), (160, 288)])
+def test_from_timm_loads_from_the_hub_and_knows_its_images(
+    hub, checkpoint, monkeypatch, size, source_size
+):
+    content, theirs = checkpoint
+    _serve(hub, content)
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    model = from_timm("resnet18.a1_in1k", input_shape=(size, size, 3))
+    asked = hub.requests[0][0]
+    assert asked == "/timm/resnet18.a1_in1k/resolve/main/model.safetensors"
+    np.testing.assert_array_equal(model.get_weights()[0], theirs.get_weights()[0])
+    expected = preprocessing("resnet18.a1_in1k", training=source_size == 224)
+    assert expected.size == source_size
+    layer = preprocessing(model)
+    assert (layer.size, layer.crop) == (size, expected.crop) and layer.interpolation == "bicubic"
+    assert description(model).class_names == "imagenet"
+    assert _left_over() == ["resnet18.a1_in1k.safetensors"]
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_the_hash_of_a_row_is_required_whatever_the_server_tells(
+    hub, checkpoint, monkeypatch, right
+):
+    content, theirs = checkpoint
+    _serve(hub, content)
+    known = sources.SOURCES["resnet18.IMAGENET1K_V1"]
+    digits = hub.told[:8] if right else known.sha256
+    row = dataclasses.replace(known, address=f"{hub.url}/hub", sha256=digits)
+    monkeypatch.setitem(sources.SOURCES, row.name, row)
+    if right:
+        model = create_model("ResNet18", weights="IMAGENET1K_V1")
+        np.testing.assert_array_equal(model.get_weights()[0], theirs.get_weights()[0])
+        return
+    with pytest.raises(DownloadError, match="wrong hash and was deleted.*expected f37072fd"):
+        create_model("ResNet18", weights="IMAGENET1K_V1")
+    assert _left_over() == []
 
 
 def test_a_file_without_a_hash_is_not_loaded(hub):

@@ -7,6 +7,10 @@ from keras_resnext.weights import sources
 from keras_resnext.weights.grammar import timm_config
 from keras_resnext.weights.sources import ImageSpec, find_source, source_of
 
+ADDRESSES = {
+    False: r"https://huggingface\.co/timm/(?P<name>[\w.]+)/resolve/main/model\.safetensors",
+    True: r"https://download\.pytorch\.org/models/(?P<name>\w+)-(?P<hash>[0-9a-f]{8})\.pth",
+}
 IMAGENET = (0.485, 0.456, 0.406)
 
 
@@ -14,9 +18,10 @@ IMAGENET = (0.485, 0.456, 0.406)
 def test_every_row_is_a_network_we_build_and_complete(name):
     row = sources.SOURCES[name]
     timm_config(row.network)
-    assert re.fullmatch(
-        r"https://huggingface\.co/timm/[\w.]+/resolve/main/model\.safetensors", row.url
-    )
+    address = re.fullmatch(ADDRESSES[row.sha256 is not None], row.url)
+    assert address["name"] == (row.network if row.sha256 else row.name)
+    # torchvision puts the first digits of a file's hash into its name.
+    assert row.sha256 == address.groupdict().get("hash")
     for images in (row.train, row.test):
         assert 160 <= images.size <= 320 and 0.8 < images.crop <= 1
         assert images.interpolation in ("bilinear", "bicubic")
@@ -43,6 +48,8 @@ def test_every_row_is_a_network_we_build_and_complete(name):
             ImageSpec(320, 0.95, "bicubic"),
         ),
         ("resnet18.fb_ssl_yfcc100m_ft_in1k", ImageSpec(), ImageSpec()),
+        ("resnext50_32x4d.IMAGENET1K_V1", ImageSpec(), ImageSpec()),
+        ("resnext50_32x4d.IMAGENET1K_V2", ImageSpec(176), ImageSpec(224, 0.965)),
         (
             "skresnet18.ra_in1k",
             ImageSpec(interpolation="bicubic"),
@@ -68,6 +75,8 @@ def test_one_training_has_another_mean():
         ("ResNeXt101_32x8d", "resnext101_32x8d.tv2_in1k"),
         ("ResNeXt101", "resnext101_32x4d.gluon_in1k"),
         ("ECAResNetLight", "ecaresnetlight.miil_in1k"),
+        ("InceptionV3", "inception_v3.tf_in1k"),
+        ("InceptionResNetV2", "inception_resnet_v2.tf_in1k"),
     ],
 )
 def test_imagenet_is_a_documented_default(model, name):

@@ -1,0 +1,56 @@
+"""A network's input that knows what images belong there, and what the outputs are called."""
+
+import dataclasses
+
+import keras
+
+IMAGENET = "imagenet"
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """What a file of a network says of its use.
+
+    Attributes:
+        preprocessing: dict, the arguments of the `Preprocessing` layer that makes its images.
+        class_names: tuple of str in the order of the outputs; `"imagenet"` for ImageNet's 1000.
+    """
+
+    preprocessing: dict | None = None
+    class_names: tuple[str, ...] | str | None = None
+
+
+@keras.saving.register_keras_serializable("keras_resnext")
+class ImageInput(keras.layers.InputLayer):
+    """`keras.layers.InputLayer` with a description of the network, which is saved with it.
+
+    Whatever Keras makes of the network afterwards (a file, a copy, a model of its features) begins
+    with the same input layer, and so keeps the description. `keras_resnext.describe` writes it.
+
+    Args:
+        shape: tuple, the image's.
+        preprocessing: dict of the arguments of a `Preprocessing` layer; or None.
+        class_names: sequence of str, one an output; `"imagenet"`; or None.
+        **kwargs: as in `keras.layers.InputLayer`.
+
+    Example:
+
+    >>> layer = ImageInput((32, 32, 3), class_names=("cat", "dog"))
+    >>> ImageInput.from_config(layer.get_config()).description.class_names
+    ('cat', 'dog')
+    """
+
+    def __init__(self, shape=None, *, preprocessing=None, class_names=None, **kwargs):
+        super().__init__(shape, **kwargs)
+        if class_names is not None and class_names != IMAGENET:
+            class_names = tuple(class_names)
+        # A dataclass: Keras would take a dict for a holder of layers.
+        self.description = Description(preprocessing, class_names)
+
+    def get_config(self):
+        preprocessing, names = self.description.preprocessing, self.description.class_names
+        own = {
+            "preprocessing": preprocessing and dict(preprocessing),
+            "class_names": list(names) if isinstance(names, tuple) else names,
+        }
+        return {**super().get_config(), **own}
