@@ -1,7 +1,8 @@
 """Inference: our networks as they are, folded and exported, against PyTorch's best, taking turns.
 
-    python benchmarks/inference.py                                   # float32, bfloat16 and int8
-    python benchmarks/inference.py --dtypes bfloat16 --peers folded openvino torch-compiled
+    python benchmarks/inference.py                          # float32, bfloat16 and int8
+    python benchmarks/inference.py --dtypes bfloat16        # one of them, if memory is short
+    python benchmarks/inference.py --peers folded openvino torch-compiled
     python benchmarks/inference.py --batch 1 --name cpu-1
 
 Weights are random, so int8 is measured for its speed alone. `pip install -e '.[export,peers]'`
@@ -10,6 +11,7 @@ share of the fastest of PyTorch's in the same precision (in float32 for int8).
 """
 
 import functools
+import json
 import pathlib
 import tempfile
 
@@ -137,7 +139,7 @@ def compare(options, name, dtype):
 
 PRECISIONS = {peer: ("float32", "bfloat16") for peer in (*OURS, *TORCH_KINDS)} | {
     "openvino": ("float32", "bfloat16", "int8"),
-    "onnx": ("float32",),
+    "onnx": ("float32", "int8"),
     "litert": ("float32", "int8"),
 }
 
@@ -153,18 +155,19 @@ def main():
         dtypes=["float32", "bfloat16", "int8"],
         batch=16,
     )
-    rows = [
-        row
-        for name in options.models
-        for dtype in options.dtypes
-        for row in compare(options, name, dtype)
-    ]
-    save(options, "inference", rows)
+    for dtype in options.dtypes:
+        rows = [row for name in options.models for row in compare(options, name, dtype)]
+        save(options, f"inference-{dtype}", rows)
+    draw(options)
+
+
+def draw(options):
+    """All precisions that were measured under this name, now or before."""
     groups = {}
-    for row in rows:
-        groups.setdefault(f"{row['model']}, {row['dtype']}", {})[row["peer"]] = row[
-            "images_per_second"
-        ]
+    for path in sorted(options.output.glob(f"inference-*-{options.name}.json")):
+        for row in json.loads(path.read_text())["rows"]:
+            group = groups.setdefault(f"{row['model']}, {row['dtype']}", {})
+            group[row["peer"]] = row["images_per_second"]
     bars(
         options.output / f"inference-{options.name}.png",
         f"Inference, {SIZE} px, batch {options.batch} (more is better)",

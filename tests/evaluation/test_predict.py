@@ -8,8 +8,13 @@ import numpy as np
 import pytest
 from toy import NAMES, transformed
 
-from keras_resnext import cli
+from keras_resnext import cli, create_model, describe, preprocessing
+from keras_resnext.errors import DownloadError
+from keras_resnext.evaluation import predict as predict_module
 from keras_resnext.evaluation.predict import find_images, load_classifier, predict
+from keras_resnext.layers import Preprocessing
+from keras_resnext.layers.image_input import Description
+from keras_resnext.models.description import description
 
 pytestmark = pytest.mark.only_tensorflow
 
@@ -115,6 +120,60 @@ def test_preprocessing_inside_the_model(run_folder, pictures, tmp_path):
         assert a["index"] == b["index"]
         # A pixel of the resized image may lie elsewhere by half of one.
         assert a["probability"] == pytest.approx(b["probability"], abs=0.05)
+
+
+def test_a_model_says_by_itself_what_it_wants(capsys, run_folder, pictures, tmp_path):
+    """Without the folder of its run: names, size, crop, mean and deviation are in the file."""
+    classifier = load_classifier(run_folder)
+    describe(classifier.model, classifier.preprocessing, classifier.class_names)
+    classifier.model.save(tmp_path / "alone.keras")
+    paths = find_images([pictures])
+    found = load_classifier(tmp_path / "alone.keras")
+    assert found.class_names == NAMES
+    assert list(predict(found, paths)) == list(predict(classifier, paths))
+    code, out, _ = call(capsys, "predict", tmp_path / "alone.keras", paths[0], "--json")
+    assert code == 0 and json.loads(out)[0]["classes"][0]["name"] == "dark"
+
+
+def test_a_run_does_so_too(capsys, tmp_path):
+    """What `train` writes into the model is what it writes beside it."""
+    images = np.random.RandomState(0).randint(0, 256, (8, 32, 32, 3)).astype("uint8")
+    labels = np.arange(8) % 2
+    data, run = tmp_path / "data.npz", tmp_path / "run"
+    np.savez(data, x_train=images, y_train=labels, x_test=images, y_test=labels)
+    options = ["--epochs", 1, "--batch-size", 8, "--set", "blocks=(1, 1, 1)", "--output", run]
+    assert call(capsys, "train", "--data", data, "--model", "ResNeXt35", *options)[0] == 0
+    model = keras.saving.load_model(run / "model.keras")
+    described = description(model)
+    assert len(described.class_names) == 2 and not preprocessing(model).resize_fitting
+    # Without the description, of the numbers in config.json.
+    model.layers[0].description = Description()
+    model.save(run / "model.keras")
+    beside = load_classifier(run)
+    assert beside.class_names == described.class_names
+    for name in beside.preprocessing.FIELDS:
+        assert getattr(beside.preprocessing, name) == getattr(
+            Preprocessing(**described.preprocessing), name
+        )
+
+
+@pytest.mark.parametrize("network", [True, False])
+def test_imagenets_names_where_they_can_be_had(pictures, monkeypatch, network):
+    names = tuple((f"n{i}", f"thing_{i}") for i in range(1000))
+
+    def classes():
+        if not network:
+            raise DownloadError("no network")
+        return names
+
+    monkeypatch.setattr(predict_module, "imagenet_classes", classes)
+    model = create_model("ResNeXt35", classes=1000, blocks=(1, 1, 1))
+    describe(model, class_names="imagenet")
+    monkeypatch.setattr(predict_module, "_load", lambda path: model)
+    classifier = load_classifier(__file__)
+    (answer,) = predict(classifier, find_images([pictures])[:1], top=1)
+    best = answer["classes"][0]
+    assert best["name"] == (f"thing_{best['index']}" if network else str(best["index"]))
 
 
 WRONG = [
