@@ -9,6 +9,7 @@ from PIL import Image
 from toy import NAMES, SIZE, transformed
 
 from keras_resnext import create_model
+from keras_resnext.evaluation.predict import load_classifier
 
 
 @pytest.fixture(scope="session")
@@ -55,3 +56,9 @@ def run_folder(tmp_path_factory, pictures):
     }
     (folder / "config.json").write_text(json.dumps(facts))
     return folder
+
+
+@pytest.fixture(scope="session")
+def classifier(run_folder):
+    """It, loaded once: for tests that do not change it."""
+    return load_classifier(run_folder)

@@ -25,12 +25,10 @@ def call(capsys, *arguments):
     return code, captured.out, captured.err
 
 
-def test_the_answers_are_the_models(run_folder, pictures):
+def test_the_answers_are_the_models(classifier, pictures):
     paths = find_images([pictures])
     assert len(paths) == 12
-    model = keras.saving.load_model(run_folder / "model.keras")
-    expected = model.predict(np.stack([transformed(p) for p in paths]), verbose=0)
-    classifier = load_classifier(run_folder)
+    expected = classifier.model.predict_on_batch(np.stack([transformed(p) for p in paths]))
     answers = list(predict(classifier, paths, top=3, batch_size=5))
     assert [answer["image"] for answer in answers] == [str(path) for path in paths]
     for answer, row, path in zip(answers, expected, paths, strict=True):
@@ -43,10 +41,10 @@ def test_the_answers_are_the_models(run_folder, pictures):
         assert answer["classes"][0]["name"] in path.name
 
 
-def test_logits_become_probabilities(run_folder, pictures, tmp_path):
+def test_logits_become_probabilities(classifier, run_folder, pictures, tmp_path):
     model = keras.saving.load_model(run_folder / "model.keras")
     path = find_images([pictures])[0]
-    expected = list(predict(load_classifier(run_folder), [path], top=3))
+    expected = list(predict(classifier, [path], top=3))
     model.layers[-1].activation = keras.activations.linear
     model.save(tmp_path / "model.keras")
     (tmp_path / "config.json").write_bytes((run_folder / "config.json").read_bytes())
@@ -106,9 +104,8 @@ def test_explanations(capsys, run_folder, pictures, tmp_path):
     assert len(Image.open(folder / f"{files[0].stem}.png").convert("RGB").getcolors(1 << 20)) > 50
 
 
-def test_preprocessing_inside_the_model(run_folder, pictures, tmp_path):
+def test_preprocessing_inside_the_model(classifier, pictures, tmp_path):
     """A model that takes uint8 images gets them as they are."""
-    classifier = load_classifier(run_folder)
     image = keras.Input((None, None, 3), dtype="uint8")
     whole = keras.Model(image, classifier.model(classifier.preprocessing(image)))
     whole.save(tmp_path / "whole.keras")
