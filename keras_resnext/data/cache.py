@@ -417,12 +417,12 @@ def encoded_stream(part: Part) -> tf.data.Dataset:
     )
 
 
-def numbered_stream(records: Records, seed: int | None) -> tf.data.Dataset:
+def numbered_stream(records: Records, seed: tf.Tensor | None) -> tf.data.Dataset:
     """Read the records that belong to a part.
 
     Args:
         records: Of the part.
-        seed: Of the order of files; None for the stored order.
+        seed: Two integers, of the order of files; None for the stored order.
 
     Returns:
         A tf.data.Dataset of (place in the part, contents, label).

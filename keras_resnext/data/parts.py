@@ -21,14 +21,14 @@ class Records:
     """Encoded images that can only be read one after the other: record files, TFDS.
 
     Args:
-        read: Takes a seed, or None for the order they are stored in, and gives a tf.data.Dataset of
-            (number, contents, label): int64 from 0, bytes of an image file, int64. With a seed,
-            each pass over it has another order.
+        read: Takes two integers, a seed, or None for the order they are stored in, and gives a
+            tf.data.Dataset of (number, contents, label): int64 from 0, bytes of an image file,
+            int64. The order is a function of the seed.
         numbers: Those that belong to the part, ascending.
         identity: A text that changes whenever the images do.
     """
 
-    read: "Callable[[int | None], tf.data.Dataset]"
+    read: "Callable[[tf.Tensor | None], tf.data.Dataset]"
     numbers: np.ndarray
     identity: str
 

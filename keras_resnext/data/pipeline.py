@@ -14,6 +14,7 @@ the same batches come whatever the number of cores.
 Pixels leave as float32, ``(pixel / 255 - mean) / std`` by channel: nothing is left to the network.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -213,17 +214,26 @@ def training_form(dataset: Dataset, row: Augmentation) -> Form:
     return Form(round(size * TEST_MARGIN), None) if row.crop else Form(size, size)
 
 
-def assemble(training: Training, epochs: int | None = None) -> tf.data.Dataset:
+def assemble(
+    training: Training, epochs: int | None = None, start: tuple[int, int] = (0, 0)
+) -> tf.data.Dataset:
     """Put the stages of a training pipeline together.
 
     Args:
         training: From ``prepare_training``.
         epochs: As in ``training_batches``.
+        start: Epoch and step, from 0, of the first batch to give: those before it are left out
+            without being decoded, those from it on are the same as without a start.
 
     Returns:
         A tf.data.Dataset of images and labels.
+
+    Raises:
+        ValueError: If there is no such batch.
     """
-    streams = [cropped_batches(training, epochs, salt) for salt in _salts(training)]
+    steps = math.ceil(_used(training, epochs) / training.batch_size)
+    _check_start(start, epochs, steps)
+    streams = [cropped_batches(training, epochs, salt, start) for salt in _salts(training)]
     batches = tf.data.Dataset.zip(tuple(streams))
     batches = batches.map(
         lambda *parts: finish_batch(training, parts),
@@ -231,9 +241,20 @@ def assemble(training: Training, epochs: int | None = None) -> tf.data.Dataset:
         deterministic=training.deterministic,
     )
     if epochs is not None:
-        steps = len(training.part) // training.batch_size
-        batches = batches.apply(tf.data.experimental.assert_cardinality(steps * epochs))
+        left = steps * (epochs - start[0]) - start[1]
+        batches = batches.apply(tf.data.experimental.assert_cardinality(left))
     return batches.prefetch(tf.data.AUTOTUNE)
+
+
+def _check_start(start: tuple[int, int], epochs: int | None, steps: int) -> None:
+    epoch, step = start
+    after_the_last = epochs is not None and start > (epochs, 0)
+    if epoch < 0 or not 0 <= step < max(steps, 1) or after_the_last:
+        there = "" if epochs is None else f" of {epochs} epochs"
+        raise ValueError(
+            f"Invalid value for `start`. Expected an epoch{there}, from 0, and one of its {steps} "
+            f"steps, from 0. Received: start={start}"
+        )
 
 
 def _salts(training: Training) -> tuple[int, ...]:
@@ -270,24 +291,27 @@ def _epoch_seed(seed: int, epoch):
     return tf.cast(epoch, tf.int64) * EPOCH_STRIDE + seed
 
 
-def cropped_batches(training: Training, epochs: int | None, salt: int = 0) -> tf.data.Dataset:
+def cropped_batches(
+    training: Training, epochs: int | None, salt: int = 0, start: tuple[int, int] = (0, 0)
+) -> tf.data.Dataset:
     """Shuffled batches of images of the right size, not augmented yet but for their crop.
 
     Args:
         training: From ``prepare_training``.
         epochs: As in ``training_batches``.
         salt: Of the order.
+        start: As in ``assemble``.
 
     Returns:
         A tf.data.Dataset of images (batch, size, size, channels), labels, places and epochs.
     """
     if training.kept is None:
-        return _image_batches(training, _streamed(training, epochs, salt), epochs)
-    order = shuffled_places(training, epochs, salt)
+        return _image_batches(training, shuffled_records(training, epochs, salt, start))
+    order = shuffled_places(training, epochs, salt, start)
     kept = training.kept
     if kept.pixels is None:
         rows = order.map(lambda place, epoch: (place, kept.labels[place], place, epoch))
-        return _image_batches(training, rows, epochs)
+        return _image_batches(training, rows)
 
     def gathered(places, epoch):
         images = tf.gather(kept.pixels, places)
@@ -304,7 +328,7 @@ def cropped_batches(training: Training, epochs: int | None, salt: int = 0) -> tf
     )
 
 
-def _image_batches(training: Training, rows, epochs: int | None) -> tf.data.Dataset:
+def _image_batches(training: Training, rows) -> tf.data.Dataset:
     """Crop image by image, then batch: rows of image (a place or bytes), label, place, epoch."""
 
     def cropped(image, label, place, epoch):
@@ -344,23 +368,60 @@ def _square(training: Training) -> Form:
     return Form(training.size, training.size)
 
 
-def shuffled_places(training: Training, epochs: int | None, salt: int = 0) -> tf.data.Dataset:
+def shuffled_places(
+    training: Training, epochs: int | None, salt: int = 0, start: tuple[int, int] = (0, 0)
+) -> tf.data.Dataset:
     """The places of all images in an order of its own for each epoch, and the epoch.
 
     Args:
         training: From ``prepare_training``.
         epochs: As in ``training_batches``.
         salt: Of the order.
+        start: As in ``assemble``.
     """
     count = len(training.part)
     used = _used(training, epochs)
 
     def order(epoch):
-        seed = tf.stack([_epoch_seed(training.seed, epoch), tf.constant(-1 - salt, tf.int64)])
+        seed = _order_seed(training, epoch, salt)
         places = tf.random.experimental.stateless_shuffle(tf.range(count, dtype=tf.int64), seed)
-        return tf.data.Dataset.from_tensor_slices(places[:used]).map(lambda place: (place, epoch))
+        places = places[_skipped(training, epoch, start) : used]
+        return tf.data.Dataset.from_tensor_slices(places).map(lambda place: (place, epoch))
 
-    return _epochs(epochs).flat_map(order)
+    return _epochs(epochs, start).flat_map(order)
+
+
+def shuffled_records(
+    training: Training, epochs: int | None, salt: int = 0, start: tuple[int, int] = (0, 0)
+) -> tf.data.Dataset:
+    """Rows of bytes, label, place and epoch, of records that are read one after the other.
+
+    Args:
+        training: From ``prepare_training``.
+        epochs: As in ``training_batches``.
+        salt: Of the order.
+        start: As in ``assemble``: what lies before it is read, since records cannot be skipped.
+    """
+    records = training.part.images
+    mean = max(1, training.plan.encoded // max(1, len(training.part)))
+    buffer = max(2, min(len(training.part), SHUFFLED_RECORDS, SHUFFLED_BYTES // mean))
+    used = _used(training, epochs)
+
+    def numbered(epoch):
+        # Of the graph of this function alone: or the order would depend on the program's own seed.
+        tf.random.set_seed(1)
+        seed = _order_seed(training, epoch, salt)
+        rows = numbered_stream(records, seed).shuffle(
+            buffer, tf.cast(fold(seed, 0)[0], tf.int64), reshuffle_each_iteration=False
+        )
+        rows = rows.take(used).skip(_skipped(training, epoch, start))
+        return rows.map(lambda place, contents, label: (contents, label, place, epoch))
+
+    return _epochs(epochs, start).flat_map(numbered)
+
+
+def _order_seed(training: Training, epoch, salt: int):
+    return tf.stack([_epoch_seed(training.seed, epoch), tf.constant(-1 - salt, tf.int64)])
 
 
 def _used(training: Training, epochs: int | None) -> int:
@@ -369,28 +430,18 @@ def _used(training: Training, epochs: int | None) -> int:
     return count if epochs is None else count - count % training.batch_size
 
 
-def _epochs(epochs: int | None) -> tf.data.Dataset:
+def _skipped(training: Training, epoch, start: tuple[int, int]):
+    """Images of an epoch that come before the start."""
+    return tf.where(epoch == start[0], tf.constant(start[1] * training.batch_size, tf.int64), 0)
+
+
+def _epochs(epochs: int | None, start: tuple[int, int]) -> tf.data.Dataset:
     """The numbers of the epochs of one pass: all, or the one whose turn it is."""
     if epochs is not None:
-        return tf.data.Dataset.range(epochs)
+        return tf.data.Dataset.range(start[0], epochs)
     with tf.device("CPU:0"):
-        passes = tf.Variable(-1, dtype=tf.int64, trainable=False)
+        passes = tf.Variable(start[0] - 1, dtype=tf.int64, trainable=False)
     return tf.data.Dataset.range(1).map(lambda _: passes.assign_add(1))
-
-
-def _streamed(training: Training, epochs: int | None, salt: int) -> tf.data.Dataset:
-    """Rows of bytes, label, place and epoch, of records that are read one after the other."""
-    records = training.part.images
-    mean = max(1, training.plan.encoded // max(1, len(training.part)))
-    buffer = max(2, min(len(training.part), SHUFFLED_RECORDS, SHUFFLED_BYTES // mean))
-    rows = numbered_stream(records, training.seed + salt)
-    rows = rows.shuffle(buffer, training.seed + salt, reshuffle_each_iteration=True)
-    used = _used(training, epochs)
-
-    def numbered(epoch):
-        return rows.take(used).map(lambda place, contents, label: (contents, label, place, epoch))
-
-    return _epochs(epochs).flat_map(numbered)
 
 
 def test_batches(

@@ -18,6 +18,7 @@ from keras_resnext.data.pipeline import (
     finish_batch,
     prepare_training,
     shuffled_places,
+    shuffled_records,
 )
 from keras_resnext.data.waiting import timed
 
@@ -151,7 +152,7 @@ STAGES = ("read", "decode", "augment")
 def _contents(training: Training) -> tf.data.Dataset:
     """The bytes of image files in the order of training."""
     if training.kept is None:
-        return training.part.images.read(training.seed).map(lambda _, contents, label: contents)
+        return shuffled_records(training, MANY).map(lambda contents, *_: contents)
     places = shuffled_places(training, MANY)
     return places.map(
         lambda place, _: training.kept.encoded(place), num_parallel_calls=tf.data.AUTOTUNE

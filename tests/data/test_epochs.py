@@ -189,6 +189,46 @@ def test_all_epochs_in_one_pass_are_the_same_epochs(dataset):
     assert int(together.cardinality()) == 4
 
 
+def test_batches_begin_anywhere_as_they_would_have_gone_on(dataset, monkeypatch):
+    """Whatever the program's own seed, here of two streams; what is skipped is not decoded."""
+    options = {"augmentation": "shift", "mixing": "mixup1", "drop_remainder": True, "cache": False}
+    training = pipeline.prepare_training(dataset, 16, seed=3, **options)
+    whole = list(pipeline.assemble(training, 3).as_numpy_iterator())
+    assert len(whole) == 3 * 2
+    decode, decoded = pipeline.decode, []
+
+    def counted(contents):
+        tf.numpy_function(lambda: decoded.append(1) or np.int32(0), [], tf.int32)
+        return decode(contents)
+
+    monkeypatch.setattr(pipeline, "decode", counted)
+    for start, left in (((0, 1), 5), ((1, 1), 3), ((3, 0), 0)):
+        tf.random.set_seed(left)
+        decoded.clear()
+        rest = pipeline.assemble(training, 3, start)
+        assert int(rest.cardinality()) == left
+        assert_same(list(rest.as_numpy_iterator()), whole[len(whole) - left :])
+        arrays = isinstance(dataset.train.images, np.ndarray)
+        assert len(decoded) == (0 if arrays else left * 2 * 16)
+    one_by_one = pipeline.assemble(training, start=(1, 1))
+    for expected in (whole[3:4], whole[4:]):  # the rest of an epoch, then whole ones
+        assert_same(list(one_by_one.as_numpy_iterator()), expected)
+
+
+def assert_same(batches, expected):
+    assert len(batches) == len(expected)
+    for ours, theirs in zip(batches, expected, strict=True):
+        for one, other in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("start", [(-1, 0), (0, 2), (0, -1), (2, 1), (3, 0)])
+def test_there_is_no_such_start(made, start):
+    training = pipeline.prepare_training(made("FILE.npz"), 16, drop_remainder=True)
+    with pytest.raises(ValueError, match="an epoch of 2 epochs, from 0, and one of its 2 steps"):
+        pipeline.assemble(training, 2, start)
+
+
 def test_shards_of_workers_are_disjoint_and_everything(dataset):
     from dataclasses import replace
 

@@ -66,7 +66,7 @@ def _part(root: Path, shards: list[Mapping]) -> Part:
 
 
 def _reader(paths: list[str], starts: np.ndarray):
-    def read(seed: int | None):
+    def read(seed):
         import tensorflow as tf
 
         def records(path, start):
@@ -80,10 +80,13 @@ def _reader(paths: list[str], starts: np.ndarray):
             row = tf.io.parse_single_example(record, features)
             return number, row["image"], row["label"]
 
-        files = tf.data.Dataset.from_tensor_slices((paths, starts.astype(np.int64)))
+        places = tf.range(len(paths))
+        if seed is not None:
+            places = tf.random.experimental.stateless_shuffle(places, seed)
+        files = tuple(tf.gather(column, places) for column in (paths, starts.astype(np.int64)))
+        files = tf.data.Dataset.from_tensor_slices(files)
         if seed is None:
             return files.flat_map(records).map(parse, num_parallel_calls=tf.data.AUTOTUNE)
-        files = files.shuffle(len(paths), seed, reshuffle_each_iteration=True)
         stream = files.interleave(
             records, cycle_length=min(16, len(paths)), num_parallel_calls=tf.data.AUTOTUNE
         )

@@ -113,13 +113,14 @@ def _part(builder, name: str, image: str, label: str) -> Part:
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
-    def read(seed: int | None):
+    def read(seed):
         """In the stored order whatever the seed: TFDS has shuffled what it stored."""
-        stored = builder.as_dataset(
-            split=name,
-            decoders={image: tfds.decode.SkipDecoding()},
-            read_config=tfds.ReadConfig(try_autocache=False),
-        )
+        with tf.init_scope():  # TFDS cannot be asked from within tf.data
+            stored = tf.autograph.experimental.do_not_convert(builder.as_dataset)(
+                split=name,
+                decoders={image: tfds.decode.SkipDecoding()},
+                read_config=tfds.ReadConfig(try_autocache=False),
+            )
         return stored.enumerate().map(
             lambda number, row: (number, row[image], tf.cast(row[label], tf.int64))
         )
