@@ -8,6 +8,7 @@ a small image: see the measurements in ``pipeline``.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import tensorflow as tf
 
@@ -223,6 +224,12 @@ AUGMENTATIONS = {
     "cutout": Augmentation((cutout,)),
     "random_erasing": Augmentation((random_erasing,)),
     "randaugment": Augmentation((each(policies.rand_augment),)),
+    **{
+        f"randaugment{level}": Augmentation(
+            (each(partial(policies.rand_augment, level=level / 10, probability=0.5)),)
+        )
+        for level in (6, 7)  # of "ResNet strikes back", as timm counts
+    },
     "augmix": Augmentation((each(policies.aug_mix),)),
     **{
         f"autoaugment_{name}": Augmentation((policy_step(policies.published_policy(name)),))

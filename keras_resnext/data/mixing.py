@@ -8,7 +8,8 @@ it was given. Labels may be soft already: what each image gives is weighted, not
 import itertools
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import tensorflow as tf
 
@@ -316,17 +317,19 @@ MIXINGS = {
     "ricap": Mix(ricap),
     "snapmix": Mix(snapmix, needs_maps=True),
 }
-CHOICE = re.compile(r"(?P<name>\w+)(\*(?P<probability>[0-9.]+))?$")
+CHOICE = re.compile(
+    r"(?P<name>\w+)(\((?P<alpha>[0-9]*\.?[0-9]+)\))?(\*(?P<probability>[0-9]*\.?[0-9]+))?$"
+)
 
 
 def find_mixing(text: str) -> tuple[Stage, ...]:
     """Read what batches are mixed by.
 
     Args:
-        text: "none"; a row of ``MIXINGS``; several, of which each batch gets one
-            ("mixup+cutmix": each with the same probability; "mixup*0.3+cutmix*0.2": half of the
-            batches are left as they are); and, from an epoch on, something else
-            ("mixup,cutmix@100,none@150").
+        text: "none"; a row of ``MIXINGS``, with the alpha of its beta distribution if that is
+            another ("mixup(0.1)"); several, of which each batch gets one ("mixup+cutmix": each
+            with the same probability; "mixup*0.3+cutmix*0.2": half of the batches are left as they
+            are); and, from an epoch on, something else ("mixup,cutmix@100,none@150").
 
     Returns:
         The stages, by their first epoch.
@@ -365,7 +368,17 @@ def _choices(text: str) -> tuple[tuple[Mix, float], ...]:
     chances = [float(match["probability"] or 1 / len(found)) for match in found]
     if min(chances) < 0 or sum(chances) > 1 + 1e-6:
         raise ValueError(f'Mixing "{text}": expected probabilities that are 1 together, or less.')
-    return tuple((MIXINGS[m["name"]], chance) for m, chance in zip(found, chances, strict=True))
+    return tuple((_row(m), chance) for m, chance in zip(found, chances, strict=True))
+
+
+def _row(match) -> Mix:
+    row = MIXINGS[match["name"]]
+    if match["alpha"] is None:
+        return row
+    alpha = float(match["alpha"])
+    if not alpha > 0:
+        raise ValueError(f'Mixing "{match[0]}": expected an alpha above 0. Received: {alpha}')
+    return replace(row, function=partial(row.function, alpha=alpha))
 
 
 def mix_batch(images, labels, seed, stages: Sequence[Stage], epoch=0, maps=None):

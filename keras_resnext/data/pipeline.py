@@ -60,6 +60,10 @@ class Training:
         plan: What is kept.
         kept: The images, or None for Records that are read anew.
         maps: Takes float32 images and labels, gives class activation maps: for SnapMix.
+        smoothing_over: "all" classes or the "others" alone.
+        answers: A teacher's, float32 (count, classes), in the order of the images; they are mixed
+            as labels are, and batches are ((images, answers), labels).
+        worker: Its number, from 0, and how many there are: each makes its own rows of each batch.
     """
 
     dataset: Dataset
@@ -73,6 +77,14 @@ class Training:
     plan: CachePlan
     kept: Kept | None
     maps: Callable | None = None
+    smoothing_over: str = "all"
+    answers: np.ndarray | None = None
+    worker: tuple[int, int] = (0, 1)
+
+    @property
+    def own_batch(self) -> int:
+        """Images of a batch that this worker makes."""
+        return self.batch_size // self.worker[1]
 
     @property
     def size(self) -> int:
@@ -170,15 +182,23 @@ def prepare_training(
     memory_budget: int | None = None,
     deterministic: bool = True,
     maps: Callable | None = None,
+    smoothing_over: str = "all",
+    answers: np.ndarray | None = None,
+    worker: tuple[int, int] = (0, 1),
 ) -> Training:
     """Check everything, and fill the cache.
 
     Args:
-        dataset: And all others as in ``training_batches``.
+        dataset: And all others as in ``training_batches``; or of ``Training``.
 
     Returns:
         What ``assemble`` takes.
     """
+    if (batch_size or dataset.batch_size) % worker[1]:
+        raise ValueError(
+            f"A batch of {batch_size or dataset.batch_size} cannot be shared by {worker[1]} "
+            "workers without a rest. Expected a multiple."
+        )
     row = find_augmentation(augmentation or dataset.augmentation)
     mixed = find_mixing(mixing)
     if maps is None and any(mix.needs_maps for stage in mixed for mix, _ in stage.choices):
@@ -200,6 +220,9 @@ def prepare_training(
         plan,
         keep(dataset.train, form, plan, fit_form),
         maps,
+        smoothing_over,
+        answers,
+        worker,
     )
 
 
@@ -276,15 +299,43 @@ def finish_batch(training: Training, parts):
     seed = tf.stack([_epoch_seed(training.seed, epochs[0]), -1 - places[0]])
     images = apply_steps(images, seed, training.row, training.size)
     classes = training.dataset.classes
-    labels = tf.one_hot(labels, classes)
-    labels = labels * (1 - training.label_smoothing) + training.label_smoothing / classes
+    labels = smooth(tf.one_hot(labels, classes), training.label_smoothing, training.smoothing_over)
+    if training.answers is not None:
+        labels = tf.concat([labels, tf.gather(training.answers, places)], 1)
     images = normalise(images, training.dataset)
 
     def maps(x, y):
-        found = tf.numpy_function(training.maps, [x, y], tf.float32)
+        found = tf.numpy_function(training.maps, [x, y[:, :classes]], tf.float32)
         return tf.ensure_shape(found, [None, None, None])
 
-    return mix_batch(images, labels, fold(seed, PARTNERS), training.mixing, epochs[0], maps)
+    mixed = mix_batch(images, labels, fold(seed, PARTNERS), training.mixing, epochs[0], maps)
+    if training.answers is None:
+        return mixed
+    images, labels = mixed
+    return (images, labels[:, classes:]), labels[:, :classes]
+
+
+def smooth(labels, share: float, over: str = "all"):
+    """Spread a share of each label evenly.
+
+    Args:
+        labels: Floating, (batch, classes), each with a sum of 1.
+        share: 0 to 1.
+        over: "all" classes ("Rethinking the Inception Architecture", section 7), or the "others",
+            as many less one ("Bag of Tricks", section 5.2).
+
+    Returns:
+        Labels of the same shape, type and sums.
+
+    Example:
+
+    >>> [round(float(x), 3) for x in smooth(tf.constant([[1.0, 0.0, 0.0]]), 0.3, "others")[0]]
+    [0.7, 0.15, 0.15]
+    """
+    classes = labels.shape[-1]
+    if over == "all":
+        return labels * (1 - share) + share / classes
+    return labels * (1 - share) + (1 - labels) * (share / (classes - 1))
 
 
 def _epoch_seed(seed: int, epoch):
@@ -306,8 +357,9 @@ def cropped_batches(
         A tf.data.Dataset of images (batch, size, size, channels), labels, places and epochs.
     """
     if training.kept is None:
-        return _image_batches(training, shuffled_records(training, epochs, salt, start))
-    order = shuffled_places(training, epochs, salt, start)
+        records = shuffled_records(training, epochs, salt, start)
+        return _image_batches(training, own_rows(training, records))
+    order = own_rows(training, shuffled_places(training, epochs, salt, start))
     kept = training.kept
     if kept.pixels is None:
         rows = order.map(lambda place, epoch: (place, kept.labels[place], place, epoch))
@@ -322,10 +374,26 @@ def cropped_batches(
             images = tf.map_fn(lambda image: fit_form(image, _square(training)), images)
         return images, tf.gather(kept.labels, places), places, epoch
 
-    batches = order.batch(training.batch_size, training.drop_remainder)
+    batches = order.batch(training.own_batch, training.drop_remainder)
     return batches.map(
         gathered, num_parallel_calls=tf.data.AUTOTUNE, deterministic=training.deterministic
     )
+
+
+def own_rows(training: Training, rows: tf.data.Dataset) -> tf.data.Dataset:
+    """Leave out, before anything is decoded, what other workers make of each batch.
+
+    Args:
+        training: From ``prepare_training``.
+        rows: Of whole batches, one after the other.
+    """
+    index, count = training.worker
+    if count == 1:
+        return rows
+    of_batch = rows.enumerate().filter(
+        lambda number, row: number % training.batch_size // training.own_batch == index
+    )
+    return of_batch.map(lambda number, row: row)
 
 
 def _image_batches(training: Training, rows) -> tf.data.Dataset:
@@ -338,7 +406,7 @@ def _image_batches(training: Training, rows) -> tf.data.Dataset:
     images = rows.map(
         cropped, num_parallel_calls=tf.data.AUTOTUNE, deterministic=training.deterministic
     )
-    return images.batch(training.batch_size, training.drop_remainder)
+    return images.batch(training.own_batch, training.drop_remainder)
 
 
 def crop_one(training: Training, image, seed):
@@ -450,6 +518,7 @@ def test_batches(
     *,
     cache: str | Path | bool = "auto",
     memory_budget: int | None = None,
+    crop: float | None = None,
 ) -> tf.data.Dataset:
     """Batches of the test part: every image once, in order, as it is.
 
@@ -458,6 +527,7 @@ def test_batches(
         batch_size: Images a batch. Default: the data set's own.
         cache: "auto", "memory" (decoded), "encoded", a folder, or False: see ``plan_cache``.
         memory_budget: Bytes that "auto" may keep in memory. Default: 60 % of what is free.
+        crop: Share of the shorter side that is seen. Default: 0.875 where training crops, else 1.
 
     Returns:
         A tf.data.Dataset of float32 images (batch, size, size, 3) and float32 one-hot labels
@@ -466,8 +536,35 @@ def test_batches(
     Raises:
         ValueError: If an image cannot be decoded (it is named).
     """
-    part, batch_size = dataset.test, batch_size or dataset.batch_size
-    form = Form(test_edge(dataset), dataset.image_size)
+    return part_batches(
+        dataset, dataset.test, batch_size, cache=cache, memory_budget=memory_budget, crop=crop
+    )
+
+
+test_batches.__test__ = False  # pytest takes it for a test
+
+
+def part_batches(
+    dataset: Dataset,
+    part: Part,
+    batch_size: int | None = None,
+    *,
+    cache: str | Path | bool = "auto",
+    memory_budget: int | None = None,
+    crop: float | None = None,
+) -> tf.data.Dataset:
+    """Batches of a part as the test part is given: every image once, in order, as it is.
+
+    Args:
+        dataset: What the part is of.
+        part: To be given.
+        batch_size: And all others as in ``test_batches``.
+
+    Returns:
+        A tf.data.Dataset of images and labels.
+    """
+    batch_size = batch_size or dataset.batch_size
+    form = Form(test_edge(dataset, crop), dataset.image_size)
     kept = keep(part, form, plan_cache(part, form, cache, memory_budget), fit_form)
     if kept is not None and kept.pixels is not None and kept.pixels.shape[1:3] == (form.size,) * 2:
         order = tf.data.Dataset.range(len(part)).batch(batch_size)
@@ -479,9 +576,6 @@ def test_batches(
         return normalise(images, dataset), tf.one_hot(labels, dataset.classes)
 
     return batches.map(finish, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
-
-
-test_batches.__test__ = False  # pytest takes it for a test
 
 
 def _test_images(part: Part, kept: Kept | None, form: Form) -> tf.data.Dataset:
@@ -499,15 +593,18 @@ def _test_images(part: Part, kept: Kept | None, form: Form) -> tf.data.Dataset:
     )
 
 
-def test_edge(dataset: Dataset) -> int:
+def test_edge(dataset: Dataset, crop: float | None = None) -> int:
     """Give the shorter side, in pixels, that test images are resized to before the middle crop.
 
     Args:
         dataset: Where training crops by default, the edge is larger than the image size.
+        crop: Share of it that is seen, in place of that default.
 
     Returns:
         Pixels.
     """
+    if crop is not None:
+        return int(dataset.image_size / crop)
     crops = find_augmentation(dataset.augmentation).crop is not None
     return round(dataset.image_size * (TEST_MARGIN if crops else 1))
 

@@ -358,7 +358,7 @@ def apply_operation(image, number, value, draw, names: Sequence[str] = NAMES):
     return tf.switch_case(number, [case(name) for name in names])
 
 
-def rand_augment(image, seed, steps=2, level=9 / 30):
+def rand_augment(image, seed, steps=2, level=9 / 30, probability=1.0):
     """Apply operations drawn at random, all at the same level.
 
     "RandAugment: Practical automated data augmentation with a reduced search space".
@@ -368,6 +368,7 @@ def rand_augment(image, seed, steps=2, level=9 / 30):
         seed: Two integers.
         steps: How many.
         level: From 0 to 1.
+        probability: Of each to be applied (timm's, and so that of "ResNet strikes back", is 0.5).
 
     Returns:
         uint8 of the same shape.
@@ -376,9 +377,15 @@ def rand_augment(image, seed, steps=2, level=9 / 30):
     count = len(RANDAUGMENT)
     numbers = tf.random.stateless_uniform([steps], _fold(seed, 0), 0, count, tf.int32)
     draws = tf.random.stateless_uniform([steps], _fold(seed, 1))
-    for step in range(steps):
+    applied = tf.random.stateless_uniform([steps], _fold(seed, 2)) < probability
+
+    def changed(image, step):
         value = values[numbers[step]]
-        image = apply_operation(image, numbers[step], value, draws[step], RANDAUGMENT)
+        return apply_operation(image, numbers[step], value, draws[step], RANDAUGMENT)
+
+    for step in range(steps):
+        before = image
+        image = tf.cond(applied[step], lambda i=image, s=step: changed(i, s), lambda i=before: i)
     return image
 
 

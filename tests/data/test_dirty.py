@@ -18,7 +18,7 @@ from keras_resnext.data.check import check_dataset
 from keras_resnext.data.decode import Crop, crop_image, decode, decode_crop
 from keras_resnext.data.images import image_fault
 from keras_resnext.training.fit import train
-from keras_resnext.training.settings import TrainSettings
+from keras_resnext.training.recipes import Recipe
 
 pytestmark = pytest.mark.only_tensorflow
 
@@ -160,7 +160,7 @@ def test_a_dirty_folder_trains_with_skip_and_is_named_with_raise(tmp_path):
              str(error.value).splitlines()[1:]}  # fmt: skip
     assert named == by_header
     dataset = datasets.load_dataset(tmp_path / "dirty", 24, on_error="skip")
-    settings = TrainSettings(epochs=1, batch_size=50, on_error="skip")
+    settings = Recipe(epochs=1, batch_size=50, on_error="skip")
     console = Console(file=io.StringIO(), width=200)
     summary = train(tiny(), dataset, settings, tmp_path / "run", console=console)
     with open(tmp_path / "run" / "skipped.csv", newline="") as file:

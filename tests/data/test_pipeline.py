@@ -123,10 +123,9 @@ def test_images_of_other_sizes_are_resized_and_cropped(tmp_path):
     images, _ = pixels(pipeline.test_batches(dataset), dataset)
     for path, image in zip(dataset.test.images, images, strict=True):
         original = Image.open(path)
-        scale = 32 / min(original.size)
-        width, height = (round(edge * scale) for edge in original.size)
+        width, height = (32 * edge // min(original.size) for edge in original.size)
         resized = np.asarray(original.resize((width, height), Image.BILINEAR)).astype(float)
-        top, left = (height - 32) // 2, (width - 32) // 2
+        top, left = (round((edge - 32) / 2) for edge in (height, width))
         assert np.abs(image - resized[top : top + 32, left : left + 32]).mean() < 0.6, path
 
 
