@@ -1,0 +1,145 @@
+"""What this machine is, what will be chosen on it, and what is known to go wrong there."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from importlib.util import find_spec
+
+import keras
+from keras import ops
+
+from keras_resnext.layers import GroupedConv2D
+from keras_resnext.training.fit import device, package_versions
+from keras_resnext.training.precision import BFLOAT16_FLAGS, processor_flags, resolve
+
+# One 3x3 convolution of ResNeXt-50's first stage.
+SHAPE, GROUPS = (8, 56, 56, 128), 32
+SECONDS = 1.5
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A row of the table of what is known to go wrong.
+
+    Args:
+        holds: Says whether it does on this machine.
+        text: What, and what to do.
+        thread: Where it was reported, or None if it is no fault of anyone's.
+    """
+
+    holds: Callable[[], bool]
+    text: str
+    thread: str | None = None
+
+
+def _version(package: str) -> tuple[int, ...]:
+    try:
+        parts = metadata.version(package).split(".")[:2]
+    except metadata.PackageNotFoundError:
+        return (0, 0)
+    return tuple(int(part) for part in parts if part.isdecimal())
+
+
+def _gpus() -> int:
+    return sum(not name.startswith("cpu") for name in keras.distribution.list_devices())
+
+
+def _on(backend: str) -> bool:
+    return keras.backend.backend() == backend
+
+
+FAULTS = (
+    Fault(
+        lambda: _on("tensorflow") and _version("keras") == (3, 7) and _gpus() > 1,
+        "Keras 3.7 trains to NaN on several GPUs with MirroredStrategy: use another release.",
+        "keras-team/keras#21061",
+    ),
+    Fault(
+        lambda: _on("tensorflow") and _gpus() > 1,
+        "float16 with XLA on several GPUs may be slow or fail: use mixed_bfloat16, which `auto` "
+        "takes where the GPU has it.",
+        "keras-team/keras#21366",
+    ),
+    Fault(
+        lambda: _on("tensorflow"),
+        "Training on several machines fails in Keras's `fit` on TensorFlow: set KERAS_BACKEND=jax "
+        "for --strategy multi_worker.",
+        "keras-team/keras#20585",
+    ),
+    Fault(
+        lambda: _on("tensorflow") and os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0",
+        "oneDNN is off (TF_ENABLE_ONEDNN_OPTS=0): grouped convolutions train two to five times "
+        "slower on a CPU.",
+    ),
+    Fault(
+        lambda: not _gpus() and not processor_flags() & BFLOAT16_FLAGS,
+        "This processor has no bfloat16: mixed precision is slower than float32 on it.",
+    ),
+    Fault(
+        lambda: _on("torch"),
+        "On PyTorch there are neither several devices nor stage_decay: see the README.",
+    ),
+    Fault(
+        lambda: find_spec("tensorboard") is None,
+        "TensorBoard is missing, which TensorFlow does not bring any more and KerasTuner needs: "
+        "pip install tensorboard.",
+        "keras-team/keras-tuner#976",
+    ),
+)
+
+
+def examine(measure: bool = True) -> dict:
+    """Say what this machine is and what will be chosen on it.
+
+    Args:
+        measure: Whether to time a grouped convolution, some ten seconds.
+
+    Returns:
+        ``versions``, ``backend``, ``device``, ``devices``, ``bfloat16`` (whether the processor
+        has it), ``onednn``, ``precision`` and ``strategy`` (what "auto" takes), ``faults`` (text
+        and thread of each that is known) and ``milliseconds`` (of one 3x3 convolution of 32
+        groups, forwards and backwards, by dtype; empty if not measured).
+
+    Example:
+
+    >>> examine(measure=False)["precision"] in ("float32", "mixed_bfloat16", "mixed_float16")
+    True
+    """
+    several = len(keras.distribution.list_devices()) > 1
+    return {
+        "versions": package_versions(),
+        "backend": keras.backend.backend(),
+        "device": device(),
+        "devices": keras.distribution.list_devices(),
+        "bfloat16": bool(processor_flags() & BFLOAT16_FLAGS),
+        "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default"),
+        "precision": resolve("auto"),
+        "strategy": "mirrored" if several and not _on("torch") else "none",
+        "faults": [(f.text, f.thread) for f in FAULTS if f.holds()],
+        "milliseconds": {name: timing(name) for name in ("float32", "bfloat16")} if measure else {},
+    }
+
+
+def timing(dtype: str) -> float:
+    """Time one 3x3 convolution of ResNeXt-50, forwards and backwards, in training.
+
+    Args:
+        dtype: That it computes in.
+
+    Returns:
+        Milliseconds a step, the median.
+    """
+    policy = "float32" if dtype == "float32" else f"mixed_{dtype}"
+    layer = GroupedConv2D(SHAPE[-1], 3, padding="same", groups=GROUPS, dtype=policy)
+    model = keras.Sequential([keras.Input(SHAPE[1:]), layer])
+    model.compile("sgd", "mse")
+    x = ops.ones(SHAPE)
+    model.train_on_batch(x, x)
+    taken, end = [], time.perf_counter() + SECONDS
+    while time.perf_counter() < end or not taken:
+        begin = time.perf_counter()
+        model.train_on_batch(x, x)
+        taken.append(time.perf_counter() - begin)
+    return 1e3 * sorted(taken)[len(taken) // 2]
