@@ -120,5 +120,12 @@ from .models.features import feature_extractor as feature_extractor
 from .models.forms import move_weights as move_weights
 from .models.inception_config import InceptionConfig as InceptionConfig
 from .models.variants import list_models as list_models
+from .training.compile import compile_recipe as compile_recipe
+from .training.fit import train as train
+from .training.network import network_for as network_for
+from .training.recipes import Recipe as Recipe
+from .training.recipes import get_recipe as get_recipe
+from .training.recipes import list_recipes as list_recipes
+from .training.session import resume as resume
 from .version import __version__ as __version__
 from .weights.fold import fold_batch_norm as fold_batch_norm

@@ -9,6 +9,7 @@ import ast
 import json
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -22,6 +23,8 @@ PROGRAM = "keras-resnext"
 INTERRUPTED = 130
 # A network of keras.applications, and the image size it gets unless one is given.
 BASELINE, BASELINE_SIZE = "keras:", 224
+# A network whose own images are smaller, pixels, is not for photographs.
+SMALL = 64
 
 
 DATA_HELP = (
@@ -30,16 +33,16 @@ DATA_HELP = (
 )
 AUGMENTATION_HELP = (
     "none, flip, shift, shift_flip, resized_crop_flip, color_jitter, cutout, random_erasing, "
-    "randaugment, augmix, autoaugment_imagenet, _cifar10 or _svhn, or several joined by +; "
-    "default: the data set's own"
+    "randaugment, randaugment6, randaugment7, augmix, autoaugment_imagenet, _cifar10 or _svhn, a "
+    "policy file, or several joined by +; default: the data set's own"
 )
 MIXING_HELP = (
     'mixup, mixup1, cutmix, ricap, snapmix, or as in "mixup*0.5+cutmix*0.5,none@80" (from epoch 80 '
-    "on nothing); default: %(default)s"
+    "on nothing); mixup(0.1) has that alpha"
 )
 CACHE_HELP = (
     "what is kept of images between epochs: auto, memory (decoded), encoded, a folder for a file, "
-    "or none; default: %(default)s"
+    "or none; default: auto"
 )
 
 
@@ -67,15 +70,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Those after the program's name. Default: those of this process.
 
     Returns:
-        The exit code: 0, 1 if training diverged or an image was unreadable, 2 for wrong
-        arguments, 130 after Ctrl-C.
+        The exit code: 0, 1 if training diverged, an image was unreadable or a file could not be
+        written, 2 for wrong arguments, 130 after Ctrl-C.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     options = build_parser().parse_args(arguments)
     options.command = shlex.join([PROGRAM, *arguments])
     try:
         return options.run(options)
-    except (ValueError, ArithmeticError) as error:
+    except (ValueError, ArithmeticError, OSError) as error:
         print(f"{PROGRAM}: error: {error}", file=sys.stderr)
         return 2 if isinstance(error, ValueError) else 1
     except KeyboardInterrupt:
@@ -134,69 +137,79 @@ class Version(argparse.Action):
 
 
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
-    from keras_resnext.models.variants import DEFAULT_MODEL
-
     add = parser.add_argument
-    add(
-        "--model",
-        default=DEFAULT_MODEL,
-        metavar="NAME",
-        help="default: %(default)s; see list; or keras:NAME of keras.applications",
-    )
-    add(
-        "--data",
-        default="digits",
-        help=DATA_HELP,
-    )
-    add(
-        "--weights",
-        help="to go on from: imagenet or another tag of a published checkpoint, or a file of ours, "
-        "timm's, torchvision's or keras.applications'; the classifier is new",
-    )
-    add("--freeze", type=int, metavar="STAGE", help="keep the stem (0) to stage STAGE as they are")
-    add(
-        "--stage-decay",
-        type=float,
-        default=1.0,
-        metavar="X",
-        help="what each stage's learning rate is of that above it; default: %(default)s",
-    )
-    add("--epochs", type=int, metavar="N", help="default: the data set's own")
-    add("--batch-size", type=int, metavar="N", help="default: the data set's own")
-    add("--image-size", type=int, metavar="PIXELS", help="default: the model's own")
-    add(
-        "--precision",
-        choices=("float32", "mixed_float16", "mixed_bfloat16"),
-        default="float32",
-        help="default: %(default)s",
-    )
-    add(
-        "--learning-rate",
-        type=float,
-        metavar="X",
-        help="the highest; default: 0.1, in proportion above a batch of 256",
-    )
-    add(
-        "--weight-decay",
-        type=float,
-        default=5e-3,
-        metavar="X",
-        help="decoupled, of kernels; default: %(default)s, as an L2 penalty of a tenth of that "
-        "(for a penalty in the loss: --set l2=0.0005)",
-    )
-    add("--label-smoothing", type=float, default=0.0, metavar="X", help="default: %(default)s")
-    add("--augmentation", metavar="NAME", help=AUGMENTATION_HELP)
-    add("--mixing", default="none", metavar="NAMES", help=MIXING_HELP)
+    add("--recipe", default="default", metavar="NAME", help="see recipes; or a .json file")
+    add("--model", metavar="NAME", help=_TRAINED_HELP)
+    add("--data", default="digits", help=DATA_HELP)
+    add("--weights", help=_WEIGHTS_HELP)
+    _recipe_arguments(parser)
     _cache_arguments(parser)
-    add("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
+    add("--smoke", action="store_true", help="try the recipe: a tiny network, two epochs")
+    add("--strategy", default="auto", choices=STRATEGIES, help=_STRATEGY_HELP)
+    add(
+        "--restarts",
+        type=int,
+        default=0,
+        metavar="N",
+        help="start a worker of several again when it fails, at most N times",
+    )
     add("--output", metavar="FOLDER", help="default: runs/MODEL-DATA, -2, -3, ...")
     add("--overwrite", action="store_true", help="replace the run that --output holds")
-    _set_argument(parser)
+    add("--resume", metavar="FOLDER", help="go on with a run; nothing else is needed")
+    add("--go-on", action="store_true", help="go on with the run in --output, if there is one")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="change a field of the recipe (see recipes) or of the model's configuration (see "
+        "info), any number of times",
+    )
+
+
+_TRAINED_HELP = (
+    "default: the recipe's, or a small ResNeXt; see list; or keras:NAME of keras.applications"
+)
+_WEIGHTS_HELP = (
+    "to go on from: imagenet or another tag of a published checkpoint, or a file of ours, "
+    "timm's, torchvision's or keras.applications'; the classifier is new"
+)
+_STRATEGY_HELP = (
+    "auto: all devices of this machine; none: one; mirrored: all, one copy of the weights each; "
+    "multi_worker: several machines, on JAX (see examples/cluster); default: %(default)s"
+)
+STRATEGIES = ("auto", "none", "mirrored", "multi_worker")
+# An argument each for what is changed most: name, type, metavar, help. The default is the recipe's.
+RECIPE_ARGUMENTS = (
+    ("epochs", int, "N", "passes over the training images"),
+    ("batch-size", int, "N", "images an update of the weights"),
+    ("accumulate", int, "N", "parts that a batch is computed in, to save memory"),
+    ("image-size", int, "PIXELS", "of the training images"),
+    ("precision", str, "NAME", "float32, mixed_float16, mixed_bfloat16 or auto"),
+    ("optimizer", str, "NAME", "sgd, adam, adamw or lamb"),
+    ("learning-rate", float, "X", "the highest"),
+    ("weight-decay", float, "X", "decoupled, of kernels"),
+    ("l2", float, "X", "factor of an L2 penalty in the loss"),
+    ("label-smoothing", float, "X", "share of each label that is spread evenly"),
+    ("augmentation", str, "NAME", AUGMENTATION_HELP),
+    ("mixing", str, "NAMES", MIXING_HELP),
+    ("ema", float, "X", "share that an average of the weights keeps at each update"),
+    ("teacher", str, "FILE", "a model to learn from: a .keras file, or a run"),
+    ("freeze", int, "STAGE", "keep the stem (0) to stage STAGE as they are"),
+    ("stage-decay", float, "X", "what each stage's learning rate is of that above it"),
+    ("seed", int, "N", "of weights, order and augmentation"),
+)
+
+
+def _recipe_arguments(parser: argparse.ArgumentParser) -> None:
+    for name, kind, metavar, text in RECIPE_ARGUMENTS:
+        parser.add_argument(f"--{name}", type=kind, metavar=metavar, help=text)
 
 
 def _cache_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--cache", default="auto", metavar="WHAT", help=CACHE_HELP)
+    add("--cache", metavar="WHAT", help=CACHE_HELP)
     add(
         "--memory-budget",
         type=float,
@@ -206,8 +219,7 @@ def _cache_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--on-error",
         choices=("raise", "skip"),
-        default="raise",
-        help="name broken images and stop, or leave them out; default: %(default)s",
+        help="name broken images and stop, or leave them out; default: raise",
     )
 
 
@@ -223,75 +235,130 @@ def _set_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from keras_resnext.models import variants
     from keras_resnext.training.run_folder import check_output
-    from keras_resnext.training.settings import TrainSettings
 
-    size = options.image_size or BASELINE_SIZE
-    if not options.model.lower().startswith(BASELINE):
-        variant = variants.get(options.model)
-        options.model, size = variant.name, options.image_size or variant.input_size
-    overrides = dict(_override(text) for text in options.overrides)
-    check_output(options.output, options.overwrite)
-    fields = ("epochs", "batch_size", "precision", "learning_rate", "weight_decay")
-    fields += ("label_smoothing", "augmentation", "mixing", "on_error", "seed")
-    fields += ("freeze", "stage_decay")
-    settings = TrainSettings(
-        cache=_cache(options),
-        memory_budget=_budget(options),
-        **{name: getattr(options, name) for name in fields},
+    if options.restarts:
+        return _supervised(options)
+    if options.resume:
+        return _report(_resume(options))
+    recipe, network = _recipe(options)
+    model, size, recipe = _trained_model(options, recipe, network)
+    goes_on = options.go_on and options.output is not None
+    check_output(options.output, options.overwrite or goes_on)
+    with _ending_at_once():
+        from keras_resnext.data.datasets import load_dataset
+
+    dataset = load_dataset(options.data, size, recipe.seed, recipe.on_error)
+    with _importing():
+        import keras
+
+        from keras_resnext.training.distribution import join
+        from keras_resnext.training.session import Session
+
+        join(options.strategy)
+        keras.distribution.list_devices()  # has its say on a missing GPU
+    session = Session(model, options.data, size, recipe, options.weights, network)
+    return _report(
+        session.train(
+            dataset,
+            options.output,
+            overwrite=options.overwrite or goes_on,
+            resume=goes_on,
+            strategy=options.strategy,
+            record={"command": options.command},
+        )
     )
 
-    from keras_resnext.data.datasets import load_dataset
 
-    dataset = load_dataset(options.data, size, options.seed, options.on_error)
-    summary = _fit(dataset, settings, overrides, options)
+def _supervised(options: argparse.Namespace) -> int:
+    """Run this very command without --restarts; from the second time on it goes on."""
+    if not options.output:
+        raise ValueError("--restarts needs --output: it is how the run is found again.")
+    with _importing():
+        from keras_resnext.training.distribution import supervise
+
+    arguments = [*shlex.split(options.command)[1:], "--restarts", "0", "--go-on"]
+    command = [sys.executable, "-m", "keras_resnext", *arguments]
+    return supervise(command, options.restarts, fine=(0, 2, INTERRUPTED))
+
+
+def _resume(options: argparse.Namespace) -> dict:
+    from keras_resnext.training.run_folder import check_resumable
+
+    check_resumable(options.resume)
+    with _importing():
+        import keras
+
+        from keras_resnext.training.distribution import join
+        from keras_resnext.training.session import resume
+
+        join(options.strategy)
+        keras.distribution.list_devices()
+    return resume(options.resume, strategy=options.strategy)
+
+
+def _report(summary: dict) -> int:
     _print_summary(summary)
     return INTERRUPTED if summary["interrupted"] else 0
 
 
+def _recipe(options: argparse.Namespace):
+    """The recipe with what was asked for, and the fields of the network's configuration."""
+    from keras_resnext.training import recipes
+
+    recipe = recipes.get_recipe(options.recipe)
+    recipe = recipe.smoke() if options.smoke else recipe
+    names = [name.replace("-", "_") for name, *_ in RECIPE_ARGUMENTS]
+    given = {name: getattr(options, name) for name in names}
+    given |= {"cache": options.cache and _cache(options), "memory_budget": _budget(options)}
+    given |= {"on_error": options.on_error}
+    changed = {name: value for name, value in given.items() if value is not None}
+    fields, network = recipes.split_overrides(dict(_override(text) for text in options.overrides))
+    return recipe.replace(**changed, **fields), network
+
+
+def _trained_model(options: argparse.Namespace, recipe, network: dict) -> tuple:
+    """The network's name, the edge of its training images, and the recipe for them."""
+    from keras_resnext.models import variants
+    from keras_resnext.training import recipes
+
+    name = options.model or recipe.model or variants.DEFAULT_MODEL
+    if name.lower().startswith(BASELINE):
+        return name, recipe.image_size or BASELINE_SIZE, recipe
+    variant = variants.get(name)
+    recipes.check_overrides(network, variant.config)
+    if recipe.image_size and not options.image_size and variant.input_size < SMALL:
+        # A recipe of photographs for a network of thumbnails.
+        recipe = recipe.replace(image_size=None, test_size=None)
+    return variant.name, recipe.image_size or variant.input_size, recipe
+
+
 def _cache(options: argparse.Namespace) -> str | bool:
-    return False if options.cache == "none" else options.cache
+    return False if options.cache == "none" else options.cache or "auto"
 
 
 def _budget(options: argparse.Namespace) -> int | None:
     return None if options.memory_budget is None else int(options.memory_budget * 1e9)
 
 
-def _fit(dataset, settings, overrides: dict, options: argparse.Namespace) -> dict:
-    with _quiet_tensorflow():
-        import keras
-
-        from keras_resnext.applications import create_model
-        from keras_resnext.training.fine_tune import fine_tuned_model
-        from keras_resnext.training.fit import train
-        from keras_resnext.training.precision import precision
-
-        keras.utils.set_random_seed(settings.seed)
-        keras.distribution.list_devices()  # has its say on a missing GPU
-    with precision(settings.precision):
-        build = fine_tuned_model if options.weights else create_model
-        model = build(
-            options.model,
-            weights=options.weights,
-            input_shape=(dataset.image_size, dataset.image_size, 3),
-            classes=dataset.classes,
-            **overrides,
-        )
-    record = {
-        "command": options.command,
-        "model": options.model,
-        "configuration": _configuration(options.model) | overrides,
-    }
-    return train(
-        model, dataset, settings, options.output, overwrite=options.overwrite, record=record
-    )
+@contextmanager
+def _importing() -> Iterator[None]:
+    """Import TensorFlow or what needs it."""
+    with _ending_at_once(), _quiet_tensorflow():
+        yield
 
 
-def _configuration(model: str) -> dict:
-    from keras_resnext.models import variants
+@contextmanager
+def _ending_at_once() -> Iterator[None]:
+    """Let Ctrl-C end the process while there is nothing to be kept.
 
-    return {} if model.lower().startswith(BASELINE) else asdict(variants.get(model).config)
+    A KeyboardInterrupt within an import may be swallowed by what is being imported.
+    """
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
@@ -531,7 +598,7 @@ def _profile(options: argparse.Namespace) -> int:
     from keras_resnext.data.datasets import load_dataset
 
     size = options.image_size or (variant and variant.input_size)
-    dataset = load_dataset(options.data, size, options.seed, options.on_error)
+    dataset = load_dataset(options.data, size, options.seed, options.on_error or "raise")
     step = _training_step(variant, dataset) if variant else None
     with _quiet_tensorflow():
         from keras_resnext.data.profile import profile_pipeline
@@ -561,13 +628,12 @@ def _training_step(variant, dataset) -> Callable:
         import keras
 
         from keras_resnext.applications import create_model
-        from keras_resnext.training.fit import compile_model
-        from keras_resnext.training.settings import TrainSettings
+        from keras_resnext.training.compile import compile_recipe
 
         keras.distribution.list_devices()
     shape = (dataset.image_size, dataset.image_size, 3)
     model = create_model(variant.name, input_shape=shape, classes=dataset.classes)
-    compile_model(model, 0.01, TrainSettings())
+    compile_recipe(model, "default", steps=1000)
     return model.train_on_batch
 
 
@@ -807,6 +873,99 @@ def _print_throughput(rows: Sequence[dict]) -> None:
     Console().print(table)
 
 
+# -------------------------------------------------------------------------------------- recipes
+
+
+def _recipes_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", nargs="?", help="explain this one; default: list all")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _recipes(options: argparse.Namespace) -> int:
+    from keras_resnext.training import recipes
+
+    if options.name:
+        _SHOW_RECIPE[options.json](recipes.get_recipe(options.name))
+    else:
+        _SHOW_RECIPES[options.json]([recipes.get_recipe(n) for n in recipes.list_recipes()])
+    return 0
+
+
+def _print_recipes(found: Sequence) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    table.add_column("recipe", no_wrap=True)
+    for heading in ("model", "epochs", "batch", "about"):
+        table.add_column(heading)
+    for recipe in found:
+        numbers = (recipe.model, recipe.epochs, recipe.batch_size)
+        shown = ("" if value is None else str(value) for value in numbers)
+        table.add_row(recipe.name, *shown, recipe.about)
+    Console().print(table)
+
+
+def _print_recipe(recipe) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=recipe.name, title_justify="left", show_header=False)
+    own = _recipe_fields(recipe)
+    for name, value in asdict(recipe).items():
+        if name != "name" and (value or name in own):
+            table.add_row(name, str(value), style="bold" if name in own else "dim")
+    Console().print(table)
+    print("Bold: other than in the default. Change any: keras-resnext train --set FIELD=VALUE")
+
+
+def _recipe_fields(recipe) -> dict:
+    from keras_resnext.training.recipes import changes
+
+    return changes(recipe)
+
+
+# --------------------------------------------------------------------------------------- doctor
+
+
+def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--quick", action="store_true", help="measure nothing")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    with _importing():
+        import keras
+
+        from keras_resnext.evaluation.doctor import examine
+
+        keras.distribution.list_devices()
+    _SHOW_HEALTH[options.json](examine(measure=not options.quick))
+    return 0
+
+
+def _print_health(found: dict) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False)
+    for name, version in found["versions"].items():
+        table.add_row(name, version)
+    table.add_section()
+    table.add_row("backend", found["backend"])
+    table.add_row("device", found["device"])
+    table.add_row("processor has bfloat16", "yes" if found["bfloat16"] else "no")
+    table.add_row("TF_ENABLE_ONEDNN_OPTS", found["onednn"])
+    table.add_section()
+    table.add_row("--precision auto takes", found["precision"])
+    table.add_row("--strategy auto takes", found["strategy"])
+    for dtype, milliseconds in found["milliseconds"].items():
+        table.add_row(f"3x3, 56x56x128, 32 groups, {dtype}", f"{milliseconds:.1f} ms a step")
+    Console().print(table)
+    for text, thread in found["faults"]:
+        print(f"- {text}" + (f" ({thread})" if thread else ""))
+
+
 # ---------------------------------------------------------------------------------- list and info
 
 
@@ -888,6 +1047,15 @@ _SHOW_LIST = {
 }
 _SHOW_ANSWERS = {False: _print_answers, True: _print_json}
 _SHOW_THROUGHPUT = {False: _print_throughput, True: _print_json}
+_SHOW_HEALTH = {False: _print_health, True: _print_json}
+_SHOW_RECIPES = {
+    False: _print_recipes,
+    True: lambda found: _print_json([_recipe_fields(recipe) for recipe in found]),
+}
+_SHOW_RECIPE = {
+    False: _print_recipe,
+    True: lambda recipe: _print_json(asdict(recipe)),
+}
 _SHOW_INFO = {False: _print_model, True: lambda variant: _print_json(_fields(variant))}
 
 DATA_COMMANDS = (
@@ -899,12 +1067,14 @@ DATA_COMMANDS = (
 )
 COMMANDS = (
     Command("train", "Train a network on images.", _train_arguments, _train),
+    Command("recipes", "List and explain the ways of training.", _recipes_arguments, _recipes),
     Command("predict", "Say what is on images.", _predict_arguments, _predict),
     Command("export", "Write a model for another runtime.", _export_arguments, _export),
     Command("benchmark", "Measure how fast networks answer.", _benchmark_arguments, _benchmark),
     Command("convert", "Convert weights to Keras, or to timm.", _convert_arguments, _convert),
     Command("data", "Show, check or pack a data set.", _data_arguments, lambda options: 2),
     Command("profile", "Say what holds a pipeline back.", _profile_arguments, _profile),
+    Command("doctor", "Examine this machine, and say what suits it.", _doctor_arguments, _doctor),
     Command("list", "List the networks.", _list_arguments, _list),
     Command("info", "Show the configuration of a network.", _info_arguments, _info),
 )

@@ -34,8 +34,8 @@ def preprocess_input(x, data_format=None, model=None):
     Example:
 
     >>> import numpy as np
-    >>> [f"{value:.2f}" for value in preprocess_input(np.full((1, 1, 1, 3), 255.0)).ravel()]
-    ['2.25', '2.43', '2.64']
+    >>> [round(v, 2) for v in preprocess_input(np.full((1, 1, 1, 3), 255.0)).ravel().tolist()]
+    [2.25, 2.43, 2.64]
     """
     warn_unlike_pixels(x)
     own = (model and description(model).preprocessing) or {}

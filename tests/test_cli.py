@@ -15,7 +15,8 @@ import pytest
 
 from keras_resnext import cli
 from keras_resnext.models import variants
-from keras_resnext.training.run_folder import RUN_FILES
+from keras_resnext.training.recipes import RECIPES
+from keras_resnext.training.run_folder import EVENTS, RUN_FILES
 
 HEAVY = ("keras", "tensorflow", "jax", "torch", "numpy", "matplotlib", "rich", "sklearn")
 COMMAND = [sys.executable, "-m", "keras_resnext"]
@@ -128,7 +129,15 @@ WRONG = [
     (["train", "--learning-rate", "-1"], "`learning_rate`. Expected a number above 0"),
     (["train", "--model", "ResNet_20"], 'Unknown model "ResNet_20". Did you mean "ResNet20"?'),
     (["train", "--data", "digit"], 'Unknown data "digit". Did you mean "digits"?'),
-    (["train", "--image-size", "2"], "`image_size`. Expected at least 8"),
+    (["train", "--recipe", "e20"], 'Unknown recipe "e20". Did you mean "e2"?'),
+    (["train", "--recipe", "e7"], 'The recipe "e7" learns from a teacher, and none is given'),
+    (["train", "--teacher", "no.keras"], 'The teacher "no.keras" is not there'),
+    (["train", "--set", "emaa=0.9"], 'Unknown field of the recipe or the model "emaa". Did you'),
+    (["train", "--set", "ema=1"], "`ema`. Expected a number from 0 to below 1"),
+    (["train", "--resume", "nothing"], '"nothing" holds no run'),
+    (["train", "--restarts", "2"], "--restarts needs --output"),
+    (["recipes", "adam"], 'Unknown recipe "adam". Did you mean "adam_l2"?'),
+    (["train", "--image-size", "2"], "`image_size`. Expected at least 8, pixels"),
     (["train", "--set", "cardinality"], 'Expected KEY=VALUE. Received: "cardinality"'),
     (["train", "--output", "/proc/nothing"], '"/proc/nothing" cannot be written'),
     (["info", "ResNet_20"], 'Unknown model "ResNet_20". Did you mean "ResNet20"?'),
@@ -172,24 +181,61 @@ def test_overrides(text, expected):
     assert cli._override(text) == expected
 
 
+def test_recipes(capsys):
+    code, out, _ = call(capsys, "recipes")
+    assert code == 0 and all(f" {name} " in out for name in RECIPES)
+    code, out, _ = call(capsys, "recipes", "--json")
+    assert {row["name"]: row.get("epochs") for row in json.loads(out)} == {
+        name: recipe.epochs for name, recipe in RECIPES.items()
+    }
+    code, out, _ = call(capsys, "recipes", "A3")
+    assert code == 0 and "lamb" in out and "Wightman" in out
+    code, out, _ = call(capsys, "recipes", "a3", "--json")
+    assert json.loads(out)["learning_rate"] == 8e-3
+
+
+def recipe_of(*arguments):
+    options = cli.build_parser().parse_args(["train", *map(str, arguments)])
+    recipe, network = cli._recipe(options)
+    name, size, recipe = cli._trained_model(options, recipe, network)
+    return name, size, recipe, network
+
+
+def test_a_recipe_by_arguments():
+    name, size, recipe, network = recipe_of("--recipe", "a3")
+    assert (name, size, recipe) == ("ResNet50", 160, RECIPES["a3"])
+    given = ["--recipe", "a3", "--ema", 0.9, "--set", "clip_norm=1.0", "--set", "cardinality=8"]
+    name, size, recipe, network = recipe_of(*given, "--model", "resnext50", "--image-size", 96)
+    assert (name, size, network) == ("ResNeXt50", 96, {"cardinality": 8})
+    assert recipe == RECIPES["a3"].replace(ema=0.9, clip_norm=1.0, image_size=96)
+    # A recipe for photographs, with a network for thumbnails: its own size.
+    assert recipe_of("--recipe", "a3", "--model", "ResNet20")[1] == 32
+    assert recipe_of("--recipe", "e1", "--smoke")[2] == RECIPES["e1"].smoke()
+    assert recipe_of("--learning-rate", 0.3, "--recipe", "e1")[2].reference_batch is None
+
+
 def test_train_by_arguments(toy, tmp_path):
     output = tmp_path / "run"
     arguments = ["train", "--model", "ResNet20", "--data", toy, "--output", output]
     done = command(*arguments, "--epochs", 2, "--batch-size", 16, "--seed", 3, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert not done.stderr, "nothing to worry the user"
-    assert sorted(path.name for path in output.iterdir()) == sorted(RUN_FILES)
+    assert sorted(path.name for path in output.iterdir()) == sorted([*RUN_FILES, EVENTS])
     summary = json.loads((output / "summary.json").read_text())
     config = json.loads((output / "config.json").read_text())
     assert (summary["model"], summary["epochs"]) == ("ResNet20", 2)
     assert f"{summary['test_top1']:.2%}" in done.stdout
     assert "images a second" in done.stdout and f"Saved in {output}: " in done.stdout
-    assert config["settings"]["batch_size"] == 16 and config["settings"]["seed"] == 3
+    assert config["recipe"]["batch_size"] == 16 and config["recipe"]["seed"] == 3
     assert config["command"].startswith("keras-resnext train --model ResNet20")
     assert config["configuration"]["cardinality"] == variants.get("ResNet20").config.cardinality
 
     again = command(*arguments)
     assert again.returncode == 2 and "already holds a run" in again.stderr
+    finished = command("train", "--resume", output)
+    assert finished.returncode == 0, finished.stderr
+    assert "going on from epoch 3" in finished.stdout
+    assert json.loads((output / "summary.json").read_text())["epochs"] == 2
 
 
 def test_ctrl_c_keeps_what_was_computed(toy, tmp_path):
@@ -210,7 +256,7 @@ def test_ctrl_c_keeps_what_was_computed(toy, tmp_path):
     assert "interrupted" in out and f"Saved in {output}: " in out
     summary = json.loads((output / "summary.json").read_text())
     assert summary["interrupted"] is True and 1 <= summary["epochs"] < 100_000
-    assert sorted(path.name for path in output.iterdir()) == sorted(RUN_FILES)
+    assert sorted(path.name for path in output.iterdir()) == sorted([*RUN_FILES, EVENTS])
 
 
 def test_ctrl_c_before_training_leaves_nothing(toy, tmp_path):

@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import keras
@@ -12,18 +13,56 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from keras_resnext.plots import plot_history
-from keras_resnext.training.run_folder import HISTORY, MODEL, PLOT, write_rows, write_whole
+from keras_resnext.training import checkpoint
+from keras_resnext.training.checkpoint import Position
+from keras_resnext.training.optimizers import averaged
+from keras_resnext.training.run_folder import (
+    BEST,
+    CHECKPOINT,
+    EVENTS,
+    HISTORY,
+    MODEL,
+    PLOT,
+    write_rows,
+    write_whole,
+)
 
 SECONDS_BETWEEN_DISPLAYS = 0.2
 SECONDS_BETWEEN_SAVES = 60
-# A picture is drawn when it has taken no more than this share of the time since the last one.
-PLOT_SHARE = 0.03
+# A picture is drawn, a checkpoint written, when the last took no more than this share of the time
+# since.
+PLOT_SHARE, CHECKPOINT_SHARE = 0.03, 0.03
 # Share of waiting for data from which the line of an epoch says it.
 WORTH_SAYING = 0.05
 
 
 class DivergedError(ArithmeticError):
     """The loss is no longer a number."""
+
+
+class Track(keras.callbacks.Callback):
+    """Keeps the position of a run; where it was resumed within an epoch, its metrics go on too.
+
+    Args:
+        position: Kept up to date: where the run is after the step that has just been done.
+        sums: Of the metrics, to be put back into the first epoch.
+    """
+
+    def __init__(self, position: Position, sums=None):
+        super().__init__()
+        self.position, self.sums = position, sums
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch != self.position.epoch:
+            self.position.epoch, self.position.step = epoch, 0
+        self.before = self.position.step
+        if self.before and self.sums:
+            for variable, value in zip(self.model.metrics_variables, self.sums, strict=True):
+                variable.assign(value)
+        self.sums = None
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.position.step = self.before + batch + 1
 
 
 class Speed(keras.callbacks.Callback):
@@ -33,11 +72,12 @@ class Speed(keras.callbacks.Callback):
 
     Args:
         batch_size: Images a step.
+        seconds: That the run had taken when it was interrupted.
     """
 
-    def __init__(self, batch_size: int):
+    def __init__(self, batch_size: int, seconds: float = 0.0):
         super().__init__()
-        self.batch_size = batch_size
+        self.batch_size, self.earlier = batch_size, seconds
         self.images, self.seconds = 0, 0.0
         self.epoch_images, self.epoch_seconds = 0, 0.0
         self.started = self.mark = time.perf_counter()
@@ -50,8 +90,8 @@ class Speed(keras.callbacks.Callback):
 
     @property
     def total_seconds(self) -> float:
-        """Since this was made."""
-        return time.perf_counter() - self.started
+        """Since this was made, and before that."""
+        return self.earlier + time.perf_counter() - self.started
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch_images, self.epoch_seconds = 0, 0.0
@@ -77,13 +117,14 @@ class Speed(keras.callbacks.Callback):
 class WaitingShare(keras.callbacks.Callback):
     """Adds ``waiting`` to the logs: the share of an epoch's steps spent waiting for data.
 
-    Args:
-        waited: Gives the seconds waited since it was last called: ``data.waiting.Timed.seconds``.
+    ``waited`` is set before training: it gives the seconds waited since it was last called
+    (``data.waiting.Timed.seconds``). Otherwise the share is not known.
     """
 
-    def __init__(self, waited: Callable[[], float]):
+    def __init__(self):
         super().__init__()
-        self.waited, self.seconds, self.total = waited, 0.0, 0.0
+        self.seconds, self.total = 0.0, 0.0
+        self.waited: Callable[[], float] = lambda: math.nan
 
     @property
     def share(self) -> float | None:
@@ -108,24 +149,33 @@ class StopOnNaN(keras.callbacks.Callback):
     """Stops with an error when the loss is no number any more.
 
     Args:
+        position: Of the run.
         schedule: The learning rate by step.
+        steps: An epoch.
+        folder: Of the run.
     """
 
-    def __init__(self, schedule):
+    def __init__(self, position: Position, schedule, steps: int, folder: Path):
         super().__init__()
-        self.schedule, self.epoch = schedule, 0
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.epoch = epoch
+        self.position, self.schedule, self.steps, self.folder = position, schedule, steps, folder
 
     def on_train_batch_end(self, batch, logs=None):
-        if not math.isfinite(logs["loss"]):
-            # Within an epoch, JAX's optimizer does not know its own step.
-            rate = float(self.schedule(self.epoch * self.params["steps"] + batch))
-            raise DivergedError(
-                f"The loss became {logs['loss']} in epoch {self.epoch + 1}, at a learning rate of "
-                f"{rate:.3g}. Try a lower one (--learning-rate)."
-            )
+        if math.isfinite(logs["loss"]):
+            return
+        epoch, step = self.position.epoch, self.position.step
+        # Within an epoch, JAX's optimizer does not know its own step.
+        rate = float(self.schedule(epoch * self.steps + step - 1))
+        raise DivergedError(
+            f"The loss became {logs['loss']} in epoch {epoch + 1}, step {step}, at a learning rate "
+            f"of {rate:.3g}. Try a lower one (--learning-rate).{self._last_good()}"
+        )
+
+    def _last_good(self) -> str:
+        path = self.folder / CHECKPOINT
+        if not path.is_file():
+            return ""
+        at = checkpoint.position_of(path)
+        return f' The last good checkpoint is "{path}", of epoch {at.epoch + 1}, step {at.step}.'
 
 
 class StopSafely(keras.callbacks.Callback):
@@ -174,12 +224,13 @@ class HistoryFiles(keras.callbacks.Callback):
     Args:
         folder: Of the run.
         title: Of the picture.
+        rows: Of the epochs that are done; each that ends is added.
     """
 
-    def __init__(self, folder: Path, title: str):
+    def __init__(self, folder: Path, title: str, rows: list[dict]):
         super().__init__()
         self.folder, self.title = folder, title
-        self.rows, self.pause, self.drawn_at = [], 0.0, 0.0
+        self.rows, self.pause, self.drawn_at = rows, 0.0, 0.0
 
     def on_epoch_end(self, epoch, logs=None):
         self.rows.append({"epoch": epoch + 1, **logs})
@@ -198,25 +249,103 @@ class HistoryFiles(keras.callbacks.Callback):
         self.pause = (self.drawn_at - begin) / PLOT_SHARE
 
 
-class ModelFile(keras.callbacks.Callback):
-    """Saves the model after an epoch, once a minute has passed: a killed run keeps that.
+def event_files(folder: Path) -> keras.callbacks.Callback:
+    """Give the callback that writes what TensorBoard shows.
 
     Args:
         folder: Of the run.
     """
+    return keras.callbacks.TensorBoard(folder / EVENTS, write_graph=False, update_freq="epoch")
 
-    def __init__(self, folder: Path):
+
+class TestAverage(keras.callbacks.Callback):
+    """Tests the average of the weights in their place, where the optimizer keeps one.
+
+    Use as a context, in which ``fit`` is called.
+    """
+
+    __test__ = False  # pytest takes it for a test
+
+    def __enter__(self):
+        self.swapped = ExitStack()
+        return self
+
+    def __exit__(self, *_):
+        self.swapped.close()
+
+    def on_test_begin(self, logs=None):
+        self.swapped.enter_context(averaged(self.model))
+
+    def on_test_end(self, logs=None):
+        self.swapped.close()
+
+
+class ModelFiles(keras.callbacks.Callback):
+    """Saves the model that is best on the test part, and, once a minute has passed, the last.
+
+    With an average of the weights, that is what is saved.
+
+    Args:
+        folder: Of the run.
+        model: That is saved: the one in training, or the student in it.
+        position: Of the run: holds the best accuracy so far.
+    """
+
+    def __init__(self, folder: Path, model: keras.Model, position: Position):
         super().__init__()
-        self.folder, self.saved_at = folder, time.perf_counter()
+        self.folder, self.saved, self.position = folder, model, position
+        self.saved_at = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
+        if logs["val_top1"] > self.position.best:
+            self.position.best = float(logs["val_top1"])
+            self.save(BEST)
+        if time.perf_counter() - self.saved_at >= SECONDS_BETWEEN_SAVES:
+            self.save(MODEL)
+            self.saved_at = time.perf_counter()
+
+    def save(self, name: str):
+        """Save the model.
+
+        Args:
+            name: Of the file.
+        """
+        with averaged(self.model):
+            write_whole(self.folder / name, self.saved.save)
+
+
+class Checkpoints(keras.callbacks.Callback):
+    """Writes a checkpoint at the end of epochs and within them, as often as costs next to nothing.
+
+    Args:
+        folder: Of the run.
+        model: Whose weights are kept: the one in training, or the student in it.
+        position: Of the run.
+        speed: For the time that the run has taken.
+    """
+
+    def __init__(self, folder: Path, model: keras.Model, position: Position, speed: Speed):
+        super().__init__()
+        self.path, self.kept = folder / CHECKPOINT, model
+        self.position, self.speed = position, speed
+        self.saved_at, self.took = time.perf_counter(), 0.0
+
+    def on_train_batch_end(self, batch, logs=None):
         if time.perf_counter() - self.saved_at >= SECONDS_BETWEEN_SAVES:
             self.save()
 
+    def on_epoch_end(self, epoch, logs=None):
+        self.position.epoch, self.position.step = epoch + 1, 0
+        if time.perf_counter() - self.saved_at >= self.took / CHECKPOINT_SHARE:
+            self.save()
+
     def save(self):
-        """Save model.keras."""
-        write_whole(self.folder / MODEL, self.model.save)
+        """Write the checkpoint, unless weights are no numbers any more."""
+        begin = time.perf_counter()
+        self.position.seconds = self.speed.total_seconds
+        checkpoint.save(self.path, self.model, self.kept, self.position)
         self.saved_at = time.perf_counter()
+        self.took = self.saved_at - begin
 
 
 class EpochLines(keras.callbacks.Callback):
@@ -250,11 +379,14 @@ class ProgressBar(keras.callbacks.Callback):
         console: To show it on, the same that ``EpochLines`` prints on.
         epochs: How many there will be.
         batch_size: Images a step.
+        steps: An epoch.
+        position: Of the run.
     """
 
-    def __init__(self, console: Console, epochs: int, batch_size: int):
+    def __init__(self, console, epochs: int, batch_size: int, steps: int, position: Position):
         super().__init__()
         self.epochs, self.batch_size = epochs, batch_size
+        self.steps, self.position = steps, position
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -267,7 +399,9 @@ class ProgressBar(keras.callbacks.Callback):
         )
 
     def on_train_begin(self, logs=None):
-        self.task = self.bar.add_task("compiling", total=self.params["steps"], facts="")
+        for task in self.bar.task_ids:
+            self.bar.remove_task(task)
+        self.task = self.bar.add_task("compiling", total=self.steps, facts="")
         self.bar.start()
         self.bar.refresh()
 
@@ -283,7 +417,7 @@ class ProgressBar(keras.callbacks.Callback):
         self.bar.update(
             self.task,
             description=f"epoch {self.epoch + 1}/{self.epochs}",
-            completed=batch + 1,
+            completed=self.position.step,
             facts=f"loss {logs['loss']:.4f}  top-1 {logs['top1']:.2%}  {rate:,.0f} img/s",
         )
         self.bar.refresh()
@@ -293,7 +427,7 @@ class ProgressBar(keras.callbacks.Callback):
         self.bar.refresh()
 
     def on_epoch_end(self, epoch, logs=None):
-        self.bar.reset(self.task, total=self.params["steps"], facts="")
+        self.bar.reset(self.task, total=self.steps, facts="")
 
     def stop(self):
         """Take the bar away: also where training ends with an error."""

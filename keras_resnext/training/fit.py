@@ -1,10 +1,11 @@
-"""One training run: a network, a data set, settings; a folder that holds what came of it."""
+"""One training run: a network, a data set, a recipe; a folder that holds what came of it."""
 
 import datetime
 import os
 import platform
 import shlex
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
@@ -12,6 +13,8 @@ from importlib import metadata
 from pathlib import Path
 
 import keras
+import numpy as np
+import tensorflow as tf
 from rich.console import Console
 
 from keras_resnext.data.cache import find_undecodable, name_undecodable
@@ -25,98 +28,164 @@ from keras_resnext.layers import Preprocessing
 from keras_resnext.models.complexity import complexity
 from keras_resnext.models.description import can_be_described, describe
 from keras_resnext.training import callbacks as run_callbacks
-from keras_resnext.training.fine_tune import StagewiseSGD, freeze
+from keras_resnext.training import checkpoint
+from keras_resnext.training.compile import compile_recipe
+from keras_resnext.training.distillation import load_teacher, stored_answers, taught_model
+from keras_resnext.training.distribution import devices_of_a_worker, worker
 from keras_resnext.training.maps import activation_maps
+from keras_resnext.training.optimizers import inner
+from keras_resnext.training.precision import resolve
+from keras_resnext.training.recipes import Recipe, from_fields, get_recipe
 from keras_resnext.training.run_folder import (
+    CHECKPOINT,
     CONFIG,
+    MODEL,
     SKIPPED,
     SUMMARY,
     check_output,
     make_folder,
+    read_json,
     remove_run,
     write_json,
     write_rows,
 )
-from keras_resnext.training.settings import TrainSettings
+from keras_resnext.training.schedules import learning_rate_schedule
 from keras_resnext.version import __version__
 
 PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy")
-# Fewer classes than this make "one of the best five" say nothing.
-CLASSES_FOR_TOP5 = 6
 
 
 def train(
     model: keras.Model,
     dataset: Dataset,
-    settings: TrainSettings | None = None,
+    recipe: Recipe | str = "default",
     output: str | Path | None = None,
     *,
     overwrite: bool = False,
+    resume: bool = False,
     record: Mapping | None = None,
     console: Console | None = None,
 ) -> dict:
-    """Train a classifier, with its progress shown, and write the folder of the run.
+    """Train a classifier as a recipe says, with its progress shown, and write the run's folder.
 
-    The folder holds model.keras, history.csv and history.png (kept up to date in training),
-    config.json (what was asked for) and summary.json (what came of it), and skipped.csv if broken
-    files were left out. Ctrl-C ends training after
-    the step under way: the model is kept as it is, and the summary says ``"interrupted": true``
+    The folder holds model.keras (of the last epoch) and best.keras (of the best), history.csv,
+    history.png and TensorBoard's events/ (all kept up to date in training), checkpoint.safetensors
+    to go on from, config.json (what was asked for) and summary.json (what came of it), and
+    skipped.csv if broken files were left out. Ctrl-C ends training after the step under way:
+    everything is kept as it is then, and the summary says ``"interrupted": true``
     with the test results of the last whole epoch.
 
     Args:
         model: Takes images of ``dataset.image_size`` and gives probabilities or logits, one a
-            class. It is compiled here. Call ``keras.utils.set_random_seed`` before building it for
-            a run that can be repeated.
+            class; ``training.network.network_for`` builds one for a recipe. It is compiled here.
+            Call ``keras.utils.set_random_seed`` before building it for a run that can be
+            repeated.
         dataset: From ``load_dataset``.
-        settings: How to train. Default: ``TrainSettings()``.
+        recipe: How to train, or the name of a row of the table.
         output: The folder. Default: ``runs/<model>-<data>``, with -2, -3 if that exists.
         overwrite: Whether a run that ``output`` already holds may be replaced.
+        resume: Whether the run that ``output`` holds is gone on with, from its last checkpoint:
+            with the same model, data and recipe it ends as if it had never been interrupted.
+            Where none is there, it is begun.
         record: More to write into config.json, such as the configuration of the network.
         console: To show progress on. Default: standard output.
 
     Returns:
         What summary.json holds: ``test_top1``, ``test_top5`` (None for fewer than 6 classes) and
-        ``test_loss``, ``images_per_second`` (of training, without compiling and testing),
-        ``seconds``, ``parameters``, ``macs``, ``epochs`` and more, and ``output``, the folder.
+        ``test_loss``, ``best_top1``, ``images_per_second`` (of training, without compiling and
+        testing), ``seconds``, ``parameters``, ``macs``, ``epochs`` and more, and ``output``, the
+        folder.
 
     Raises:
-        ValueError: For an output that cannot be used, a model that does not fit the data, and an
-            image that cannot be decoded.
+        ValueError: For an output that cannot be used, a model that does not fit the data or the
+            recipe, an image that cannot be decoded, and a checkpoint of another run.
         DivergedError: If the loss is no number any more; what has been saved stays.
+        WriteError: If a file cannot be written: what was there before is as it was.
     """
-    check_output(output, overwrite)
-    settings = settings or TrainSettings()
-    check_model(model, dataset, settings)
-    console = console or Console()
-    if settings.on_error == "skip":
+    recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
+    resume = resume and output is not None and Path(output, CHECKPOINT).is_file()
+    chief = worker()[0] == 0
+    if chief:
+        check_output(output, overwrite or resume)
+    check_model(model, dataset, recipe)
+    console = console or Console(quiet=not chief)
+    if recipe.on_error == "skip":
         dataset = without_undecodable(dataset)
-    settings = settings.resolved(dataset)
-    schedule = learning_rate_schedule(
-        settings, steps_per_epoch(dataset, settings) * settings.epochs
-    )
+    asked, recipe = recipe, recipe.resolved(dataset)
+    if recipe.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    facts = {**describe_run(model, dataset, recipe), **(record or {})}
+    if resume:
+        check_same_run(Path(output), facts)
+    trained, answers = model, None
+    if recipe.distilled:
+        teacher = load_teacher(recipe.teacher, dataset)
+        trained = taught_model(model, teacher, recipe)
+    steps = steps_per_epoch(dataset, recipe) * recipe.epochs
+    compile_recipe(trained, recipe, steps, student=model)
     with _naming_undecodable(dataset):
-        training, test = _pipelines(model, dataset, settings)
-        compile_model(model, schedule, settings)
-        _describe(model, dataset)
-        folder = make_folder(output, model.name, dataset.name)
-        facts = describe_run(model, dataset, settings)
+        if recipe.distilled and recipe.teacher_stored:
+            answers = stored_answers(teacher, dataset, recipe)
+        training, test = _pipelines(model, dataset, recipe, answers)
+        _describe(model, tested(dataset, recipe), recipe)
+        if not chief:  # one writes the folder
+            folder = Path(tempfile.mkdtemp(prefix="keras-resnext-worker-"))
+        elif resume:
+            folder = Path(output)
+        else:
+            folder = make_folder(output, model.name, dataset.name)
         facts["cache"] = f"{training.plan.kind}: {training.plan.reason}"
-        write_json(folder / CONFIG, {**facts, **(record or {})})
+        if not resume:
+            write_json(folder / CONFIG, facts)
         _tell(console, folder, dataset, training.plan)
-        run = _Run(folder, model, dataset, settings, schedule, console)
-        return run.fit(assemble(training, settings.epochs), test)
+        _tell_rate(console, asked, recipe)
+        run = _Run(folder, trained, model, dataset, recipe, console)
+        return run.fit(training, test, Path(output, CHECKPOINT) if resume else None)
 
 
-def steps_per_epoch(dataset: Dataset, settings: TrainSettings) -> int:
-    """Give the number of batches in an epoch; a last one that is not full is left out.
+def check_same_run(folder: Path, facts: Mapping) -> None:
+    """Refuse to go on with a run of another recipe or other data.
+
+    Args:
+        folder: Of the run.
+        facts: From ``describe_run``, of what is to go on.
+
+    Raises:
+        ValueError: If they differ from those in the folder's config.json.
+    """
+    before = read_json(folder / CONFIG)
+    for key in ("class_names", "train_images", "test_images", "model"):
+        old, new = before.get(key), facts[key]
+        old, new = (list(v) if isinstance(v, list | tuple) else v for v in (old, new))
+        if old != new:
+            shown = [f"{len(v)} classes" if isinstance(v, list) else v for v in (old, new)]
+            raise ValueError(
+                f'"{folder}" cannot be gone on with: its {key} is {shown[0]}, and now {shown[1]}. '
+                "Expected the same data and network."
+            )
+    theirs, ours = (asdict(from_fields(d["recipe"])) for d in (before, facts))
+    # What may be another without a weight being another.
+    for key in ("cache", "memory_budget", "about", "paper", "differs"):
+        theirs.pop(key), ours.pop(key)
+    different = [key for key in ours if theirs[key] != ours[key]]
+    if different:
+        key = different[0]
+        raise ValueError(
+            f'"{folder}" cannot be gone on with: its recipe has {key}={theirs[key]!r}, '
+            f"this one {key}={ours[key]!r}. Expected the same."
+        )
+
+
+def steps_per_epoch(dataset: Dataset, recipe: Recipe) -> int:
+    """Give the number of steps in an epoch; a last batch that is not full is left out.
 
     That leaves one shape to compile, and no batch norm over a rest of one image.
 
     Args:
         dataset: From ``load_dataset``.
-        settings: Resolved.
+        recipe: Resolved.
     """
-    return len(dataset.train) // settings.batch_size
+    return len(dataset.train) // recipe.step_batch
 
 
 def without_undecodable(dataset: Dataset) -> Dataset:
@@ -139,31 +208,54 @@ def _without(part: Part, broken: dict[str, str]) -> Part:
     return without(part, broken) if isinstance(part.images, tuple) else part
 
 
-def _pipelines(model: keras.Model, dataset: Dataset, settings: TrainSettings):
+def _pipelines(model: keras.Model, dataset: Dataset, recipe: Recipe, answers):
     """Training as ``assemble`` takes it, and test batches; memory is shared by their sizes."""
-    budget = settings.memory_budget
+    budget = recipe.memory_budget
     share = len(dataset.train) / (len(dataset.train) + len(dataset.test))
-    stages = find_mixing(settings.mixing)
+    stages = find_mixing(recipe.mixing)
     wants_maps = any(mix.needs_maps for stage in stages for mix, _ in stage.choices)
     training = prepare_training(
         dataset,
-        settings.batch_size,
-        seed=settings.seed,
-        augmentation=settings.augmentation,
-        mixing=settings.mixing,
-        label_smoothing=settings.label_smoothing,
+        recipe.step_batch,
+        seed=recipe.seed,
+        augmentation=recipe.augmentation,
+        mixing=recipe.mixing,
+        label_smoothing=recipe.label_smoothing,
+        smoothing_over=recipe.smoothing_over,
         drop_remainder=True,
-        cache=settings.cache,
+        cache=recipe.cache,
         memory_budget=None if budget is None else int(budget * share),
         maps=activation_maps(model) if wants_maps else None,
+        answers=answers,
+        worker=worker(),
     )
     test = test_batches(
-        dataset,
-        settings.batch_size,
-        cache=settings.cache,
+        tested(dataset, recipe),
+        recipe.step_batch,
+        cache=recipe.cache,
         memory_budget=None if budget is None else int(budget * (1 - share)),
+        crop=recipe.test_crop,
     )
+    devices = devices_of_a_worker()
+    if devices > 1:  # each gets as many images
+        test = test.map(
+            lambda x, y: tuple(t[: tf.shape(t)[0] // devices * devices] for t in (x, y))
+        )
+        test = test.filter(lambda x, y: tf.shape(x)[0] > 0)
+    if answers is not None:
+        nothing = np.zeros_like(answers[:1])
+        test = test.map(lambda x, y: ((x, tf.repeat(nothing, tf.shape(x)[0], axis=0)), y))
     return training, test
+
+
+def tested(dataset: Dataset, recipe: Recipe) -> Dataset:
+    """Give a data set as it is tested on: with images of that size.
+
+    Args:
+        dataset: From ``load_dataset``.
+        recipe: For the size.
+    """
+    return replace(dataset, image_size=recipe.test_size or dataset.image_size)
 
 
 def _tell(console: Console, folder: Path, dataset: Dataset, plan) -> None:
@@ -175,89 +267,47 @@ def _tell(console: Console, folder: Path, dataset: Dataset, plan) -> None:
         console.print(f"left out: {len(rows)} broken files, listed in {folder / SKIPPED}")
 
 
-def learning_rate_schedule(settings: TrainSettings, steps: int):
-    """Linear warm-up, then half a cosine down to 0 at the last step.
-
-    Args:
-        settings: Resolved.
-        steps: Of the whole training.
-
-    Returns:
-        A ``keras.optimizers.schedules.CosineDecay``.
-
-    Example:
-
-    >>> settings = TrainSettings(learning_rate=0.4, warmup=0.1)
-    >>> schedule = learning_rate_schedule(settings, steps=100)
-    >>> [round(float(schedule(step)), 3) for step in (0, 5, 10, 55, 100)]
-    [0.0, 0.2, 0.4, 0.2, 0.0]
-    """
-    warmup = round(steps * settings.warmup)
-    if not warmup:
-        return keras.optimizers.schedules.CosineDecay(settings.learning_rate, max(steps, 1))
-    return keras.optimizers.schedules.CosineDecay(
-        0.0, steps - warmup, warmup_target=settings.learning_rate, warmup_steps=warmup
-    )
+def _tell_rate(console: Console, asked: Recipe, recipe: Recipe) -> None:
+    if asked.reference_batch not in (None, recipe.batch_size):
+        console.print(
+            f"learning rate {recipe.learning_rate:.4g}: {asked.learning_rate:g} for a batch of "
+            f"{asked.reference_batch}, in proportion for {recipe.batch_size}",
+            highlight=False,
+        )
 
 
-def compile_model(model: keras.Model, schedule, settings: TrainSettings) -> None:
-    """Compile a classifier for one-hot labels: Nesterov SGD, cross entropy, top-1 and top-5.
-
-    Args:
-        model: Ends in a softmax or in logits.
-        schedule: Learning rate, or a schedule of it.
-        settings: For momentum and weight decay, and what is frozen.
-    """
-    freeze(model, settings.freeze)
-    optimizer = StagewiseSGD(
-        schedule,
-        stage_decay=settings.stage_decay,
-        momentum=settings.momentum,
-        nesterov=settings.momentum > 0,
-        weight_decay=settings.weight_decay or None,
-    )
-    vectors = [variable for variable in model.trainable_variables if len(variable.shape) < 2]
-    optimizer.exclude_from_weight_decay(var_list=vectors)
-    metrics = [keras.metrics.CategoricalAccuracy(name="top1")]
-    if model.output_shape[-1] >= CLASSES_FOR_TOP5:
-        metrics.append(keras.metrics.TopKCategoricalAccuracy(5, name="top5"))
-    model.compile(
-        optimizer,
-        loss=keras.losses.CategoricalCrossentropy(from_logits=not _ends_in_softmax(model)),
-        metrics=metrics,
-    )
-
-
-def check_model(model: keras.Model, dataset: Dataset, settings: TrainSettings) -> None:
-    """Refuse a network that cannot be trained on the data as the settings say.
+def check_model(model: keras.Model, dataset: Dataset, recipe: Recipe) -> None:
+    """Refuse a network that cannot be trained on the data as the recipe says.
 
     Args:
         model: Built.
         dataset: What it is to be trained on.
-        settings: Its precision must be what the model was built under.
+        recipe: Its precision must be what the model was built under.
 
     Raises:
         ValueError: If it takes other images, gives another number of classes, or was built under
             another precision.
     """
-    shape, expected = model.input_shape[1:], (dataset.image_size, dataset.image_size, 3)
-    if any(a not in (None, b) for a, b in zip(shape, expected, strict=True)):
-        raise ValueError(
-            f'The model "{model.name}" takes images of shape {shape}, '
-            f'the data "{dataset.name}" has {expected}. Expected the same: '
-            "build it with that `input_shape`, or load the data with that `image_size`."
-        )
+    for size in {dataset.image_size, recipe.test_size or dataset.image_size}:
+        shape, expected = model.input_shape[1:], (size, size, 3)
+        if any(a not in (None, b) for a, b in zip(shape, expected, strict=True)):
+            raise ValueError(
+                f'The model "{model.name}" takes images of shape {shape}, '
+                f'the data "{dataset.name}" has {expected}. Expected the same: '
+                "build it with that `input_shape`, or load the data with that `image_size`."
+            )
     if model.output_shape[1:] != (dataset.classes,):
         raise ValueError(
             f'The model "{model.name}" gives outputs of shape {model.output_shape[1:]}, '
             f'the data "{dataset.name}" has {dataset.classes} classes. '
             f"Expected a model with `classes={dataset.classes}`."
         )
-    if model.dtype_policy.name != settings.precision:
+    policy = resolve(recipe.precision)
+    if model.dtype_policy.name != policy:
         raise ValueError(
             f'The model "{model.name}" was built under "{model.dtype_policy.name}", '
-            f'the settings say precision="{settings.precision}". Expected the same: build it '
-            f'within `training.precision.precision("{settings.precision}")`.'
+            f'the recipe says precision="{policy}". Expected the same: build it '
+            f'within `training.precision.precision("{policy}")`.'
         )
 
 
@@ -272,25 +322,26 @@ def test_preprocessing(size: int, edge: int, mean: Sequence, std: Sequence) -> P
     return Preprocessing(size, size / edge, mean=mean, std=std, resize_fitting=False)
 
 
-def _describe(model: keras.Model, dataset: Dataset) -> None:
+def _describe(model: keras.Model, dataset: Dataset, recipe: Recipe) -> None:
     """Write into the model, and so into its file, what `predict` and `export` must know."""
     if can_be_described(model):
-        size, edge = dataset.image_size, test_edge(dataset)
+        size, edge = dataset.image_size, test_edge(dataset, recipe.test_crop)
         layer = test_preprocessing(size, edge, dataset.mean, dataset.std)
         describe(model, layer, dataset.class_names)
 
 
-def describe_run(model: keras.Model, dataset: Dataset, settings: TrainSettings) -> dict:
+def describe_run(model: keras.Model, dataset: Dataset, recipe: Recipe) -> dict:
     """Give what is needed to repeat a run, and to feed its model with other images.
 
     Args:
         model: Built.
         dataset: What it is trained on.
-        settings: Resolved.
+        recipe: Resolved.
 
     Returns:
         What JSON can hold.
     """
+    seen = tested(dataset, recipe)
     return {
         "model": model.name,
         "data": dataset.source,
@@ -298,19 +349,19 @@ def describe_run(model: keras.Model, dataset: Dataset, settings: TrainSettings) 
         "test_images": len(dataset.test),
         "class_names": dataset.class_names,
         "preprocessing": {
-            "image_size": dataset.image_size,
-            "resize_shorter_side": test_edge(dataset),
+            "image_size": seen.image_size,
+            "resize_shorter_side": test_edge(seen, recipe.test_crop),
             "pixels": "RGB, (pixel / 255 - mean) / std",
             "mean": dataset.mean,
             "std": dataset.std,
         },
-        "settings": asdict(settings),
+        "recipe": asdict(recipe),
         "command": shlex.join(sys.argv),
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "backend": keras.backend.backend(),
         "device": device(),
         "python": platform.python_version(),
-        "versions": _versions(),
+        "versions": package_versions(),
     }
 
 
@@ -340,19 +391,13 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
-def _versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
+    """Give the versions that a bug report needs, by package."""
     found = {"keras-resnext": __version__}
     for name in PACKAGES:
         with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
     return found
-
-
-def _ends_in_softmax(model: keras.Model) -> bool:
-    activation = getattr(model.layers[-1], "activation", None)
-    return isinstance(model.layers[-1], keras.layers.Softmax) or (
-        activation is keras.activations.softmax
-    )
 
 
 @contextmanager
@@ -372,51 +417,129 @@ def _naming_undecodable(dataset: Dataset):
 class _Run:
     """The callbacks of a run, and what is done with them when it ends."""
 
-    def __init__(self, folder, model, dataset, settings, schedule, console):
-        self.folder, self.model, self.dataset, self.settings = folder, model, dataset, settings
-        title = f"{model.name} on {dataset.name}"
-        self.counted = complexity(model, (dataset.image_size, dataset.image_size, 3))
-        self.speed = run_callbacks.Speed(settings.batch_size)
-        self.waiting = None
-        self.history = run_callbacks.HistoryFiles(folder, title)
-        self.file = run_callbacks.ModelFile(folder)
-        self.stop = run_callbacks.StopSafely()
-        lines = run_callbacks.EpochLines(console, settings.epochs)
-        self.bars = []
-        if console.is_terminal:
-            bar = run_callbacks.ProgressBar(console, settings.epochs, settings.batch_size)
-            self.bars.append(bar)
-        nan = run_callbacks.StopOnNaN(schedule)
-        # Speed first: the others show and write what it adds to the logs. Stopping last.
-        self.callbacks = [
-            self.speed, nan, self.history, lines, *self.bars, self.file, self.stop
-        ]  # fmt: skip
+    def __init__(self, folder, trained, model, dataset, recipe, console):
+        self.folder, self.trained, self.model = folder, trained, model
+        self.dataset, self.recipe, self.console = dataset, recipe, console
+        self.steps = steps_per_epoch(dataset, recipe)
+        self.schedule = learning_rate_schedule(recipe, self.steps * recipe.epochs)
+        size = dataset.image_size
+        self.counted = complexity(model, (size, size, 3))
+        self.position, self.sums = checkpoint.Position(), None
+        if not trained.optimizer.built:
+            trained.optimizer.build(model.trainable_variables)
 
-    def fit(self, batches, test) -> dict:
-        """Train on batches that are those of all epochs, one after the other."""
-        measured = timed(batches)
-        self.waiting = run_callbacks.WaitingShare(measured.seconds)
+    def fit(self, training, test, resume: Path | None) -> dict:
+        """Train to the end, from a checkpoint if there is one."""
+        if resume:
+            restored = checkpoint.restore(resume, self.trained, self.model)
+            self.position, self.sums = restored.position, restored.sums
+            self._tell_resumed()
+        self._make_callbacks()
+        # Keras would put the average in the place of the weights whenever `fit` ends.
+        inner(self.trained.optimizer).finalize_variable_values = lambda variables: None
         interrupted = False
         try:
-            with self.stop:
-                self.model.fit(
-                    measured.batches,
-                    epochs=self.settings.epochs,
-                    steps_per_epoch=steps_per_epoch(self.dataset, self.settings),
-                    validation_data=test,
-                    callbacks=[self.waiting, *self.callbacks],
-                    shuffle=False,  # the pipeline does it; Keras would only warn that it cannot
-                    verbose=0,
-                )
+            with self.stop, self.average:
+                if self.position.step:
+                    # Keras makes the metrics with the first batch: their sums are put back after.
+                    self.trained.evaluate(test.take(1), verbose=0)
+                if self.position.step == self.steps:
+                    self._end_epoch(test)
+                for first, last in self._segments():
+                    self._fit(training, test, first, last)
         except KeyboardInterrupt:
-            if not self.stop.steps:
+            if not self.stop.steps and not resume:
                 self._leave_nothing()
                 raise
             interrupted = True
         finally:
             for bar in self.bars:
                 bar.stop()
-        self.file.save()
+        return self._finish(interrupted)
+
+    def _make_callbacks(self):
+        """Track and Speed first: the others show and write what they know. Stopping last."""
+        recipe, folder, position = self.recipe, self.folder, self.position
+        self.speed = run_callbacks.Speed(recipe.step_batch, position.seconds)
+        self.waiting = run_callbacks.WaitingShare()
+        self.history = run_callbacks.HistoryFiles(
+            folder, f"{self.model.name} on {self.dataset.name}", position.history
+        )
+        self.files = run_callbacks.ModelFiles(folder, self.model, position)
+        self.checkpoints = run_callbacks.Checkpoints(folder, self.model, position, self.speed)
+        self.stop = run_callbacks.StopSafely()
+        self.average = run_callbacks.TestAverage()
+        self.bars = []
+        if self.console.is_terminal:
+            bar = run_callbacks.ProgressBar(
+                self.console, recipe.epochs, recipe.step_batch, self.steps, position
+            )
+            self.bars.append(bar)
+        self.callbacks = [
+            run_callbacks.Track(position, self.sums),
+            self.waiting,
+            self.speed,
+            run_callbacks.StopOnNaN(position, self.schedule, self.steps, folder),
+            self.average,
+            self.history,
+            run_callbacks.event_files(folder),
+            run_callbacks.EpochLines(self.console, recipe.epochs),
+            *self.bars,
+            self.files,
+            self.checkpoints,
+            self.stop,
+        ]
+        for callback in (self.files, self.checkpoints):  # also where nothing is left to fit
+            callback.set_model(self.trained)
+
+    def _segments(self):
+        """Epochs to be fitted at once: the rest of one that was begun, then all the others."""
+        epoch, step = self.position.epoch, self.position.step
+        if step:
+            yield epoch, epoch + 1
+            epoch += 1
+        if epoch < self.recipe.epochs:
+            yield epoch, self.recipe.epochs
+
+    def _fit(self, training, test, first: int, last: int):
+        """Train on batches that are those of all these epochs, one after the other."""
+        step = self.position.step
+        batches = assemble(training, last, (first, step))
+        # TensorFlow reads no clock where it is deterministic; several replicas fetch ahead.
+        if not self.recipe.deterministic and tf.distribute.get_strategy().num_replicas_in_sync == 1:
+            measured = timed(batches)
+            batches, self.waiting.waited = measured.batches, measured.seconds
+        self.trained.fit(
+            batches,
+            initial_epoch=first,
+            epochs=last,
+            steps_per_epoch=self.steps - step,
+            validation_data=test,
+            callbacks=self.callbacks,
+            shuffle=False,  # the pipeline does it; Keras would only warn that it cannot
+            verbose=0,
+        )
+
+    def _end_epoch(self, test):
+        """Test and write, where a run was interrupted after the last step of an epoch."""
+        epoch = self.position.epoch
+        tested = self.trained.evaluate(test, callbacks=[self.average], verbose=0, return_dict=True)
+        callbacks = keras.callbacks.CallbackList(self.callbacks, model=self.trained)
+        callbacks.on_train_begin()
+        callbacks.on_epoch_begin(epoch)
+        logs = {name: float(value) for name, value in self.trained.get_metrics_result().items()}
+        callbacks.on_epoch_end(epoch, {**logs, **{f"val_{k}": v for k, v in tested.items()}})
+
+    def _tell_resumed(self):
+        position = self.position
+        self.console.print(
+            f"going on from epoch {position.epoch + 1}, step {position.step} of {self.steps}",
+            highlight=False,
+        )
+
+    def _finish(self, interrupted: bool) -> dict:
+        self.checkpoints.save()
+        self.files.save(MODEL)
         self.history.draw()
         summary = self._summary(interrupted)
         write_json(self.folder / SUMMARY, summary)
@@ -428,17 +551,20 @@ class _Run:
             self.folder.rmdir()
 
     def _summary(self, interrupted: bool) -> dict:
-        last = self.history.rows[-1] if self.history.rows else {}
+        rows = self.position.history
+        last = rows[-1] if rows else {}
         rate = self.speed.images_per_second
         return {
             "test_top1": last.get("val_top1"),
             "test_top5": last.get("val_top5"),
             "test_loss": last.get("val_loss"),
+            "best_top1": max((row["val_top1"] for row in rows), default=None),
             "images_per_second": rate and round(rate, 1),
             "waiting_for_data": self.waiting.share and round(self.waiting.share, 4),
             "seconds": round(self.speed.total_seconds, 2),
-            "epochs": len(self.history.rows),
+            "epochs": len(rows),
             "interrupted": interrupted,
+            "recipe": self.recipe.name,
             "model": self.model.name,
             "parameters": self.counted.parameters,
             "trainable_parameters": self.counted.trainable,
@@ -447,7 +573,7 @@ class _Run:
             "train_images": len(self.dataset.train),
             "test_images": len(self.dataset.test),
             "skipped_images": len(self.dataset.skipped),
-            "precision": self.settings.precision,
+            "precision": resolve(self.recipe.precision),
             "backend": keras.backend.backend(),
             "device": device(),
             "output": str(self.folder),

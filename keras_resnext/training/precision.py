@@ -2,8 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import keras
+
+# What a processor needs to multiply in bfloat16 faster than in float32, as Linux names it.
+BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
+# The first NVIDIA GPUs whose tensor cores take bfloat16, and float16.
+BFLOAT16_CAPABILITY, FLOAT16_CAPABILITY = (8, 0), (7, 0)
 
 
 @contextmanager
@@ -11,7 +17,7 @@ def precision(policy: str) -> Iterator[None]:
     """Build networks under a dtype policy; Keras's global one is restored after.
 
     Args:
-        policy: "float32", "mixed_float16" or "mixed_bfloat16".
+        policy: "float32", "mixed_float16", "mixed_bfloat16" or "auto".
 
     Example:
 
@@ -21,8 +27,79 @@ def precision(policy: str) -> Iterator[None]:
     ('bfloat16', 'float32')
     """
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
+    keras.config.set_dtype_policy(resolve(policy))
     try:
         yield
     finally:
         keras.config.set_dtype_policy(before)
+
+
+def resolve(policy: str) -> str:
+    """Give the policy that "auto" stands for here: the narrowest that this device is fast at.
+
+    bfloat16 before float16, which needs its loss scaled. Where nothing is known of the device,
+    float32.
+
+    Args:
+        policy: "auto"; any other is given back.
+
+    Example:
+
+    >>> resolve("mixed_float16")
+    'mixed_float16'
+    """
+    if policy != "auto":
+        return policy
+    accelerators = [n for n in keras.distribution.list_devices() if not n.startswith("cpu")]
+    if not accelerators:
+        return "mixed_bfloat16" if processor_flags() & BFLOAT16_FLAGS else "float32"
+    if accelerators[0].startswith("tpu"):
+        return "mixed_bfloat16"
+    capability = gpu_capability()
+    if capability >= BFLOAT16_CAPABILITY:
+        return "mixed_bfloat16"
+    return "mixed_float16" if capability >= FLOAT16_CAPABILITY else "float32"
+
+
+def processor_flags() -> set[str]:
+    """Give what the processor can do, as Linux names it; nothing elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return set()
+    found = [line for line in lines if line.startswith(("flags", "Features"))]
+    return set(found[0].split(":", 1)[1].split()) if found else set()
+
+
+def gpu_capability() -> tuple[int, int]:
+    """Give the compute capability of the first NVIDIA GPU, (0, 0) if there is none."""
+    return _CAPABILITY.get(keras.backend.backend(), lambda: (0, 0))()
+
+
+def _tensorflow_capability():
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    details = tf.config.experimental.get_device_details(gpus[0]) if gpus else {}
+    return tuple(details.get("compute_capability", (0, 0)))
+
+
+def _jax_capability():
+    import jax
+
+    text = str(getattr(jax.devices()[0], "compute_capability", "0.0"))
+    major, _, minor = text.partition(".")
+    return int(major), int(minor or 0)
+
+
+def _torch_capability():
+    import torch
+
+    return torch.cuda.get_device_capability() if torch.cuda.is_available() else (0, 0)
+
+
+_CAPABILITY = {
+    "tensorflow": _tensorflow_capability,
+    "jax": _jax_capability,
+    "torch": _torch_capability,
+}

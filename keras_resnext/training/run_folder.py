@@ -4,13 +4,20 @@ import csv
 import io
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-MODEL, HISTORY, PLOT = "model.keras", "history.csv", "history.png"
+from safetensors import SafetensorError
+
+MODEL, BEST, CHECKPOINT = "model.keras", "best.keras", "checkpoint.safetensors"
+HISTORY, PLOT = "history.csv", "history.png"
 CONFIG, SUMMARY = "config.json", "summary.json"
-RUN_FILES = (CONFIG, HISTORY, PLOT, MODEL, SUMMARY)
+RUN_FILES = (BEST, CHECKPOINT, CONFIG, HISTORY, PLOT, MODEL, SUMMARY)
+# TensorBoard's, a folder.
+EVENTS = "events"
 # Only where files were left out.
 SKIPPED = "skipped.csv"
 RUNS = Path("runs")
@@ -30,7 +37,7 @@ def check_output(output: str | Path | None, overwrite: bool = False) -> None:
     if output and not overwrite and holds_run(folder):
         raise ValueError(
             f'The output folder "{folder}" already holds a run. '
-            "Name another, or allow overwriting (--overwrite)."
+            "Name another, go on with it (--resume), or allow overwriting (--overwrite)."
         )
     parent = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
     try:
@@ -41,6 +48,27 @@ def check_output(output: str | Path | None, overwrite: bool = False) -> None:
             f'The output folder "{folder}" cannot be written: {error.strerror} ({parent}). '
             "Name a folder that can."
         ) from error
+
+
+def check_resumable(folder: str | Path) -> None:
+    """Refuse, before any work, a folder without a run to go on with.
+
+    Args:
+        folder: Of a run.
+
+    Raises:
+        ValueError: If it has no checkpoint, or was not begun by the command line.
+    """
+    path = Path(folder, CONFIG)
+    if not path.is_file():
+        raise ValueError(f'"{folder}" holds no run: there is no {CONFIG} in it.')
+    if not Path(folder, CHECKPOINT).is_file():
+        raise ValueError(f'"{folder}" has no {CHECKPOINT}: the run ended before its first one.')
+    if "session" not in read_json(path):
+        raise ValueError(
+            f'The run in "{folder}" was begun in Python with a model of its own: go on with '
+            "`train(..., resume=True)`."
+        )
 
 
 def holds_run(folder: str | Path) -> bool:
@@ -79,6 +107,7 @@ def remove_run(folder: Path) -> None:
     """
     for name in (*RUN_FILES, SKIPPED):
         (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / EVENTS, ignore_errors=True)
 
 
 def _first_free(path: Path) -> Path:
@@ -100,13 +129,40 @@ def write_whole(path: Path, write) -> None:
     Args:
         path: Of the file.
         write: Called with the path to write to, which has the same suffix.
+
+    Raises:
+        WriteError: If it cannot be written.
     """
     part = path.with_name(f".{path.stem}.part{path.suffix}")
     try:
         write(part)
         os.replace(part, path)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise WriteError(
+            f'"{path}" could not be written: {error}. What was there before is as it was.'
+        ) from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
+
+
+class WriteError(OSError):
+    """A file of a run that could not be written; the one before it is whole."""
+
+
+def read_json(path: Path) -> dict:
+    """Read what ``write_json`` has written.
+
+    Args:
+        path: Of the file.
+
+    Raises:
+        ValueError: If it cannot be read.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f'"{path}" cannot be read: {error}') from error
 
 
 def write_json(path: Path, data: Mapping) -> None:

@@ -17,13 +17,14 @@ from rich.console import Console
 
 from keras_resnext.data.datasets import Part
 from keras_resnext.training.callbacks import DivergedError
-from keras_resnext.training.fit import compile_model, learning_rate_schedule, train
+from keras_resnext.training.compile import compile_recipe
+from keras_resnext.training.fit import train
 from keras_resnext.training.maps import activation_maps
 from keras_resnext.training.precision import precision
-from keras_resnext.training.run_folder import RUN_FILES
-from keras_resnext.training.settings import TrainSettings
+from keras_resnext.training.recipes import Recipe
+from keras_resnext.training.run_folder import EVENTS, RUN_FILES
 
-EASY = TrainSettings(learning_rate=0.05)
+EASY = Recipe(learning_rate=0.05)
 
 
 def quiet():
@@ -49,7 +50,7 @@ def test_a_run_and_its_folder(tmp_path, dataset, make_model):
     record = {"configuration": {"depth": 3}}
     summary = train(model, dataset, EASY, tmp_path / "run", record=record, console=console)
     folder = tmp_path / "run"
-    assert sorted(path.name for path in folder.iterdir()) == sorted(RUN_FILES)
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*RUN_FILES, EVENTS])
     assert any((a != b).any() for a, b in zip(before, model.get_weights(), strict=True))
 
     # The saved model, fed as config.json says, has the accuracy that summary.json says.
@@ -77,7 +78,7 @@ def test_a_run_and_its_folder(tmp_path, dataset, make_model):
     assert float(rows[-1]["learning_rate"]) == pytest.approx(0, abs=1e-9)
 
     assert config["configuration"] == {"depth": 3}
-    assert config["settings"]["epochs"] == 6 and config["settings"]["learning_rate"] == 0.05
+    assert config["recipe"]["epochs"] == 6 and config["recipe"]["learning_rate"] == 0.05
     assert config["class_names"] == list("abcdefgh")
     assert config["versions"]["keras"] == keras.__version__
 
@@ -100,13 +101,12 @@ def test_steps_are_nesterov_sgd_with_decoupled_decay_of_kernels():
     generator = np.random.default_rng(0)
     x, y = generator.normal(size=(20, 4)), np.eye(3)[generator.integers(0, 3, 20)]
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="softmax")])
-    settings = TrainSettings(learning_rate=0.5, weight_decay=0.1, momentum=0.9)
+    settings = Recipe(learning_rate=0.5, weight_decay=0.1, momentum=0.9)
     kernel, bias = (w.astype(float) for w in model.get_weights())
     bias += [1.0, 2.0, 3.0]
     model.set_weights([kernel, bias])
     rates = [0.5 * (1 + np.cos(np.pi * step / 3)) / 2 for step in range(3)]
-    schedule = learning_rate_schedule(replace(settings, warmup=0.0), 3)
-    compile_model(model, schedule, settings)
+    compile_recipe(model, replace(settings, warmup=0.0), 3)
     speed = [np.zeros_like(kernel), np.zeros_like(bias)]
     for rate in rates:
         model.train_on_batch(x, y)
@@ -192,7 +192,9 @@ def test_interruption_keeps_the_run(tmp_path, dataset, make_model):
     summary = train(model, dataset, EASY, tmp_path / "run", console=console)
     assert signal.getsignal(signal.SIGINT) is before
     assert summary["interrupted"] is True and summary["epochs"] == 1
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == sorted(RUN_FILES)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == sorted(
+        [*RUN_FILES, EVENTS]
+    )
     saved = keras.saving.load_model(tmp_path / "run" / "model.keras")
     # One epoch of six steps, and the step that was under way.
     assert int(saved.optimizer.iterations) == 7
@@ -231,7 +233,8 @@ def test_divergence_stops_with_epoch_and_rate_and_keeps_what_was_written(
 
     model = Poisoned(make_model().layers, name="poisoned")
     model.build((None, 16, 16, 3))
-    with pytest.raises(DivergedError, match=r"nan in epoch 3, at a learning rate of 0\.0\d+"):
+    message = r"nan in epoch 3, step 1, at .* of 0\.0\d+\..*epoch (2, step 6|3, step 0)"
+    with pytest.raises(DivergedError, match=message):
         run(model, dataset, EASY, tmp_path / "run")
     folder = tmp_path / "run"
     assert len((folder / "history.csv").read_text().splitlines()) == 3
@@ -293,7 +296,7 @@ def test_a_batch_larger_than_the_data_and_one_step_a_run(tmp_path, dataset, make
     summary = run(make_model(), dataset, settings, tmp_path / "run")
     assert summary["epochs"] == 1
     assert summary["images_per_second"] is None
-    assert read(tmp_path / "run", "config.json")["settings"]["batch_size"] == 200
+    assert read(tmp_path / "run", "config.json")["recipe"]["batch_size"] == 200
 
 
 ON_JAX = """
@@ -303,7 +306,7 @@ import keras, numpy as np
 from rich.console import Console
 from keras_resnext.data.datasets import Dataset, Part
 from keras_resnext.training.fit import train
-from keras_resnext.training.settings import TrainSettings
+from keras_resnext.training.recipes import Recipe
 
 class Interrupting(Console):
     lines = 0
@@ -320,7 +323,7 @@ dataset = Dataset("toy", "toy", part, part, ("a", "b"), 8, "shift_flip", 10, 24)
 layers = [keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, use_bias=False),
           keras.layers.BatchNormalization(momentum=0.5), keras.layers.GlobalAveragePooling2D(),
           keras.layers.Dense(2, activation="softmax")]
-summary = train(keras.Sequential(layers, name="toy"), dataset, TrainSettings(), sys.argv[1],
+summary = train(keras.Sequential(layers, name="toy"), dataset, Recipe(), sys.argv[1],
                 console=Interrupting(file=StringIO()))
 assert summary["backend"] == "jax" and summary["epochs"] == 8 and summary["interrupted"]
 saved = keras.saving.load_model(sys.argv[1] + "/model.keras")

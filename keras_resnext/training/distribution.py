@@ -1,0 +1,164 @@
+"""One run on several devices."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import keras
+
+from keras_resnext.errors import one_of
+
+STRATEGIES = ("auto", "none", "mirrored", "multi_worker")
+
+
+@contextmanager
+def distributed(strategy: str = "auto") -> Iterator[None]:
+    """Build and train, within it, on several devices.
+
+    Batches are those of all devices together: a recipe gives the same run on one and on many.
+
+    Args:
+        strategy: "mirrored": all devices of this machine, each with a copy of the weights;
+            "multi_worker": those of several machines, on JAX (see examples/); "none": one;
+            "auto": all of this machine, if there is more than one.
+
+    Raises:
+        ValueError: For "multi_worker" on another backend than JAX, and "mirrored" on PyTorch.
+    """
+    one_of("strategy", strategy, STRATEGIES)
+    with _SCOPES[keras.backend.backend()](strategy):
+        yield
+
+
+@contextmanager
+def _tensorflow(strategy):
+    import tensorflow as tf
+
+    gpus = tf.config.list_logical_devices("GPU")
+    if strategy == "none" or (strategy == "auto" and len(gpus) < 2):
+        yield
+        return
+    devices = gpus or tf.config.list_logical_devices("CPU")
+    with tf.distribute.MirroredStrategy([device.name for device in devices]).scope():
+        yield
+
+
+@contextmanager
+def _jax(strategy):
+    import jax
+
+    if strategy == "none" or (strategy == "auto" and jax.device_count() == 1):
+        yield
+        return
+    before = keras.distribution.distribution()
+    # Each worker brings its own rows of the batch: see `data.pipeline.Training`.
+    keras.distribution.set_distribution(keras.distribution.DataParallel(auto_shard_dataset=False))
+    try:
+        yield
+    finally:
+        keras.distribution.set_distribution(before)
+
+
+@contextmanager
+def _torch(strategy):
+    if strategy in ("mirrored", "multi_worker"):
+        raise ValueError(
+            f'strategy="{strategy}" needs TensorFlow or JAX. Set KERAS_BACKEND to one of them.'
+        )
+    yield
+
+
+ADDRESS = "KERAS_DISTRIBUTION_JOB_ADDRESSES"
+WORKERS = "KERAS_DISTRIBUTION_NUM_PROCESSES"
+WORKER = "KERAS_DISTRIBUTION_PROCESS_ID"
+
+
+def join(strategy: str) -> None:
+    """Meet the other workers of a run, before anything is computed.
+
+    Who they are is in the environment, as ``keras.distribution.initialize`` reads it:
+    KERAS_DISTRIBUTION_JOB_ADDRESSES (host:port of the first), _NUM_PROCESSES and _PROCESS_ID.
+
+    Args:
+        strategy: Only "multi_worker" has others.
+
+    Raises:
+        ValueError: On another backend than JAX, and without those variables.
+    """
+    if strategy != "multi_worker":
+        return
+    if keras.backend.backend() != "jax":
+        raise ValueError(
+            'strategy="multi_worker" needs JAX: on TensorFlow, Keras\'s `fit` fails across '
+            "machines (keras-team/keras issue 20585). Set KERAS_BACKEND=jax."
+        )
+    missing = [name for name in (ADDRESS, WORKERS, WORKER) if name not in os.environ]
+    if missing:
+        raise ValueError(
+            f'strategy="multi_worker" needs {", ".join(missing)} in the environment of each '
+            "worker. See examples/cluster/."
+        )
+    import jax
+
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    keras.distribution.initialize()
+
+
+def worker() -> tuple[int, int]:
+    """Give the number of this worker, from 0, and how many there are."""
+    if keras.backend.backend() != "jax":
+        return 0, 1
+    import jax
+
+    return jax.process_index(), jax.process_count()
+
+
+def devices_of_a_worker() -> int:
+    """Give how many devices share the batches of this worker on JAX, within ``distributed``."""
+    if keras.backend.backend() != "jax" or keras.distribution.distribution() is None:
+        return 1
+    import jax
+
+    return jax.local_device_count()
+
+
+def supervise(command: Sequence[str], restarts: int, fine: Sequence[int]) -> int:
+    """Run a worker, and run it again when it fails: its peers are started again too.
+
+    Args:
+        command: Of the worker; it goes on with a run that is there.
+        restarts: How often at most.
+        fine: Exit codes that are no failures.
+
+    Returns:
+        The last exit code.
+    """
+    for left in range(restarts, -1, -1):
+        code = subprocess.call(command)
+        if code in fine or not left:
+            return code
+        print(f"worker ended with {code}: started again, {left - 1} times left", file=sys.stderr)
+
+
+_SCOPES = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}
+
+
+def synchronise(model: keras.Model) -> None:
+    """Let batch norms see the batch of all devices together.
+
+    On JAX they do.
+
+    Args:
+        model: Built within ``distributed``.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return
+    import tensorflow as tf
+
+    if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+        return
+    for layer in model._flatten_layers(include_self=False):
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.synchronized = True

@@ -1,0 +1,186 @@
+"""The optimizers of recipes, what they decay, and the average of the weights that they keep."""
+
+from contextlib import contextmanager
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_resnext.training.fine_tune import StagewiseSGD
+from keras_resnext.training.recipes import Recipe
+
+
+def build_optimizer(model: keras.Model, recipe: Recipe, schedule) -> keras.optimizers.Optimizer:
+    """Make the optimizer that a recipe names.
+
+    Args:
+        model: Built: its batch norms and biases are told from its kernels.
+        recipe: Resolved.
+        schedule: Learning rate, or a schedule of it.
+
+    Returns:
+        An optimizer, not built.
+    """
+    optimizer = _OPTIMIZERS[recipe.optimizer](recipe, schedule, _shared(recipe))
+    if recipe.weight_decay and not recipe.decay_vectors:
+        optimizer.exclude_from_weight_decay(var_list=vectors(model))
+    return optimizer
+
+
+def vectors(model: keras.Model) -> list:
+    """Give the trainable variables that are no kernels: of batch norms, and biases.
+
+    Args:
+        model: Built.
+    """
+    return [variable for variable in model.trainable_variables if len(variable.shape) < 2]
+
+
+def penalise(model: keras.Model, l2: float, with_vectors: bool = False) -> None:
+    """Add ``l2 * |w|^2`` to the loss for every kernel of a model.
+
+    Args:
+        model: Built. Its layers take the penalty into their configurations.
+        l2: Factor of ``keras.regularizers.L2``.
+        with_vectors: Whether batch norms and biases are penalised too.
+
+    Example:
+
+    >>> dense = keras.layers.Dense(2, kernel_initializer="ones")
+    >>> model = keras.Sequential([keras.Input((3,)), dense])
+    >>> penalise(model, 0.5)
+    >>> float(sum(model.losses))
+    3.0
+    """
+    regularizer = keras.regularizers.L2(l2)
+    for layer in model._flatten_layers(include_self=False):
+        if hasattr(layer, "kernel_regularizer"):
+            layer.kernel_regularizer = regularizer
+    for variable in model.trainable_variables:
+        if with_vectors or len(variable.shape) >= 2:
+            variable.regularizer = regularizer
+
+
+def _shared(recipe: Recipe) -> dict:
+    """What every optimizer of Keras takes."""
+    return {
+        "weight_decay": recipe.weight_decay or None,
+        "global_clipnorm": recipe.clip_norm,
+        "use_ema": recipe.ema > 0,
+        # Keras averages at every step, also where several make one update.
+        "ema_momentum": recipe.ema ** (1 / recipe.accumulate),
+        "gradient_accumulation_steps": recipe.accumulate if recipe.accumulate > 1 else None,
+    }
+
+
+def _sgd(recipe, schedule, shared):
+    nesterov = recipe.nesterov and recipe.momentum > 0
+    return StagewiseSGD(
+        schedule,
+        stage_decay=recipe.stage_decay,
+        momentum=recipe.momentum,
+        nesterov=nesterov,
+        **shared,
+    )
+
+
+@keras.saving.register_keras_serializable("keras_resnext")
+class LAMB(keras.optimizers.Lamb):
+    """Adam whose step in each weight tensor is scaled to the size of the tensor.
+
+    ``weight_decay`` is part of the step before it is scaled, as it was published;
+    ``keras.optimizers.Lamb`` takes it away beside. What is not decayed (batch norms and biases)
+    is not scaled either, as in timm.
+
+    Args:
+        **kwargs: As in ``keras.optimizers.Lamb``.
+
+    Reference:
+        [You et al., 2020, algorithm 2](https://arxiv.org/abs/1904.00962)
+
+    Example:
+
+    >>> optimizer = LAMB(0.1, weight_decay=0.02)
+    >>> weight = keras.Variable([[3.0, 4.0]])
+    >>> optimizer.build([weight])
+    >>> optimizer.apply([ops.zeros((1, 2))])  # all that is left is the decay, of unit length
+    >>> [round(float(w), 2) for w in weight[0]]
+    [2.7, 3.6]
+    """
+
+    def _apply_weight_decay(self, variables):
+        """Within ``update_step``."""
+
+    def update_step(self, gradient, variable, learning_rate):
+        index, dtype = self._get_variable_index(variable), variable.dtype
+        rate, gradient = ops.cast(learning_rate, dtype), ops.cast(gradient, dtype)
+        step = ops.cast(self.iterations + 1, dtype)
+        mean, square = self._momentums[index], self._velocities[index]
+        self.assign(mean, mean + (gradient - mean) * (1 - self.beta_1))
+        self.assign(square, square + (gradient * gradient - square) * (1 - self.beta_2))
+        unbiased = mean / (1 - ops.power(ops.cast(self.beta_1, dtype), step))
+        scale = square / (1 - ops.power(ops.cast(self.beta_2, dtype), step))
+        update = unbiased / (ops.sqrt(scale) + self.epsilon)
+        if self.weight_decay and self._use_weight_decay(variable):
+            update = update + self.weight_decay * variable
+            rate = rate * _trust(ops.norm(variable), ops.norm(update))
+        self.assign(variable, variable - rate * update)
+
+
+def _trust(weight, update):
+    """The ratio of two norms, 1 where either is 0."""
+    sound = ops.logical_and(weight > 0, update > 0)
+    return ops.where(sound, weight / ops.where(sound, update, 1.0), 1.0)
+
+
+_OPTIMIZERS = {
+    "sgd": _sgd,
+    "adam": lambda recipe, schedule, shared: keras.optimizers.Adam(schedule, **shared),
+    "adamw": lambda recipe, schedule, shared: keras.optimizers.AdamW(schedule, **shared),
+    "lamb": lambda recipe, schedule, shared: LAMB(schedule, epsilon=1e-6, **shared),
+}
+
+
+def value_of(variable: keras.Variable) -> np.ndarray:
+    """Read a variable outside of a step, on one device or several.
+
+    Args:
+        variable: Of a model or an optimizer.
+
+    Returns:
+        A copy, in the variable's own type: on JAX the next step takes over what it holds.
+    """
+    value = variable.value
+    # Under tf.distribute NumPy cannot read the copies of several devices.
+    value = value.read_value() if hasattr(value, "read_value") else value
+    return np.array(ops.convert_to_numpy(value))
+
+
+def inner(optimizer):
+    """The optimizer itself, where Keras has wrapped it to scale the loss."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+@contextmanager
+def averaged(model: keras.Model):
+    """Within it, the weights of a model are the average that its optimizer keeps.
+
+    Keras's ``SwapEMAWeights`` swaps by adding and subtracting, which rounds; here every weight
+    comes back as it was, to the last bit.
+
+    Args:
+        model: Compiled. Without an average it stays as it is.
+    """
+    optimizer = inner(model.optimizer) if model.optimizer else None
+    if optimizer is None or not optimizer.use_ema or not optimizer.built:
+        yield
+        return
+    trained = optimizer._trainable_variables
+    before = [value_of(variable) for variable in trained]
+    for variable, average in zip(trained, optimizer._model_variables_moving_average, strict=True):
+        variable.assign(value_of(average))
+    try:
+        yield
+    finally:
+        for variable, value in zip(trained, before, strict=True):
+            variable.assign(value)

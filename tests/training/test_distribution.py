@@ -1,0 +1,188 @@
+"""One run on two devices, or in two processes, is the run on one."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from keras_resnext.training import distribution
+
+RUN = """
+import os, sys
+import keras, numpy as np
+keras.utils.set_random_seed(0)
+if os.environ.get("LOGICAL"):
+    import tensorflow as tf
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from io import StringIO
+from dataclasses import replace
+from rich.console import Console
+from keras_resnext import ResNetConfig, create_model
+from keras_resnext.data.datasets import load_dataset
+from keras_resnext.training import callbacks
+from keras_resnext.training.distribution import distributed, join, synchronise, worker
+from keras_resnext.training.fit import train
+from keras_resnext.training.precision import precision
+from keras_resnext.training.recipes import Recipe
+
+folder, strategy, policy = sys.argv[1:]
+join(strategy)
+data = load_dataset(os.environ["DATA"])
+config = ResNetConfig(blocks=(1, 1), filters=(8, 8), block="basic", stem="cifar", stem_filters=8,
+                      norm_momentum=0.7)
+callbacks.SECONDS_BETWEEN_SAVES = 0
+recipe = Recipe(learning_rate=0.01, epochs=int(os.environ.get("EPOCHS", 2)), batch_size=32, l2=1e-4,
+                ema=0.8, augmentation="none", precision=policy)
+with distributed(strategy):
+    with precision(policy):
+        model = create_model(config, input_shape=(16, 16, 3), classes=8)
+    synchronise(model)
+    summary = train(model, data, recipe, folder, resume=True,
+                    console=Console(file=open(folder + f"-{worker()[0]}.log", "a")))
+np.savez(folder + f"-{worker()[0]}.npz", *[np.asarray(w.value) for w in model.variables])
+"""
+
+
+@pytest.fixture
+def rows(tmp_path, dataset):
+    np.savez(
+        tmp_path / "rows.npz",
+        x_train=dataset.train.images,
+        y_train=dataset.train.labels,
+        x_test=dataset.test.images,
+        y_test=dataset.test.labels,
+    )
+    return {"DATA": str(tmp_path / "rows.npz")}
+
+
+def start(folder, strategy, policy="float32", **environment):
+    return subprocess.Popen(
+        [sys.executable, "-c", RUN, str(folder), strategy, policy],
+        env={**os.environ, "JAX_PLATFORMS": "cpu", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(*processes):
+    for process in processes:
+        _, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err[-3000:]
+
+
+def weights(path):
+    with np.load(path) as file:
+        return [file[name] for name in file.files]
+
+
+def assert_close(ours, expected):
+    for a, b in zip(weights(ours), weights(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.only_tensorflow
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+def test_two_mirrored_devices_are_one(tmp_path, rows, policy):
+    finish(start(tmp_path / "one", "none", policy, **rows))
+    finish(start(tmp_path / "two", "mirrored", policy, LOGICAL="1", **rows))
+    if policy == "float32":
+        assert_close(tmp_path / "two-0.npz", tmp_path / "one-0.npz")
+        histories = [(tmp_path / n / "history.csv").read_text() for n in ("one", "two")]
+        losses = [[float(r.split(",")[1]) for r in h.splitlines()[1:]] for h in histories]
+        np.testing.assert_allclose(*losses, rtol=1e-4)
+    else:  # each device rounds for itself
+        pairs = zip(weights(tmp_path / "two-0.npz"), weights(tmp_path / "one-0.npz"), strict=True)
+        for a, b in pairs:
+            np.testing.assert_allclose(a, b, rtol=0.1, atol=0.02)
+
+
+def cluster(number):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    return {
+        "KERAS_BACKEND": "jax",
+        distribution.ADDRESS: f"127.0.0.1:{port}",
+        distribution.WORKERS: str(number),
+    }
+
+
+@pytest.mark.slow
+def test_two_processes_on_jax_are_one(tmp_path, rows):
+    pytest.importorskip("jax")
+    finish(start(tmp_path / "one", "none", KERAS_BACKEND="jax", **rows))
+    shared = {**rows, **cluster(2)}
+    both = [
+        start(tmp_path / "two", "multi_worker", **shared, **{distribution.WORKER: str(n)})
+        for n in range(2)
+    ]
+    finish(*both)
+    assert_close(tmp_path / "two-0.npz", tmp_path / "one-0.npz")
+    for a, b in zip(weights(tmp_path / "two-0.npz"), weights(tmp_path / "two-1.npz"), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert (tmp_path / "two" / "history.csv").is_file()
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_comes_back(tmp_path, rows):
+    pytest.importorskip("jax")
+    rows = {**rows, "EPOCHS": "10"}
+    finish(start(tmp_path / "one", "none", KERAS_BACKEND="jax", **rows))
+
+    def both(shared):
+        return [
+            start(tmp_path / "two", "multi_worker", **shared, **{distribution.WORKER: str(n)})
+            for n in range(2)
+        ]
+
+    processes = both({**rows, **cluster(2)})
+    history = tmp_path / "two" / "history.csv"
+    limit = time.monotonic() + 120
+    while not history.is_file() and time.monotonic() < limit:
+        time.sleep(0.02)
+    processes[1].send_signal(signal.SIGKILL)
+    assert processes[0].wait(timeout=200) != 0, "it cannot go on alone, and must not wait forever"
+    assert not (tmp_path / "two" / "summary.json").exists()
+    finish(*both({**rows, **cluster(2)}))
+    assert_close(tmp_path / "two-0.npz", tmp_path / "one-0.npz")
+    assert len(history.read_text().splitlines()) == 11
+
+
+def test_what_is_refused(monkeypatch):
+    backend = distribution.keras.backend.backend()
+    with pytest.raises(ValueError, match="`strategy` must be one of 'auto'"), _within("horovod"):
+        pass
+    for name in (distribution.ADDRESS, distribution.WORKERS, distribution.WORKER):
+        monkeypatch.delenv(name, raising=False)
+    message = "KERAS_DISTRIBUTION_JOB_ADDRESSES" if backend == "jax" else "Set KERAS_BACKEND=jax"
+    with pytest.raises(ValueError, match=message):
+        distribution.join("multi_worker")
+    if backend == "torch":
+        with pytest.raises(ValueError, match="needs TensorFlow or JAX"), _within("mirrored"):
+            pass
+
+
+def _within(strategy):
+    return distribution.distributed(strategy)
+
+
+def test_a_worker_that_fails_is_started_again(tmp_path, capfd):
+    count = tmp_path / "count"
+    script = (
+        "import pathlib, sys; p = pathlib.Path(sys.argv[1]); "
+        "n = len(p.read_text()) if p.exists() else 0; p.write_text('x' * (n + 1)); "
+        "sys.exit(0 if n == 2 else 9)"
+    )
+    command = [sys.executable, "-c", script, str(count)]
+    assert distribution.supervise(command, 1, (0,)) == 9
+    assert count.read_text() == "xx"
+    assert distribution.supervise(command, 1, (0,)) == 0
+    assert "worker ended with 9" in capfd.readouterr().err
