@@ -30,6 +30,7 @@ TECHNIQUES = {
     "zero-gamma": ({}, {"zero_gamma": True}),
     "EMA": ({"ema": 0.99}, {}),
     "distillation": ({"teacher": "TEACHER"}, {}),
+    "bfloat16": ({"precision": "mixed_bfloat16"}, {}),
 }
 # A shallow ResNet20, that many runs are affordable; the teacher has all its blocks.
 NETWORK = {"blocks": (1, 1, 1)}

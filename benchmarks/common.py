@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import pathlib
 import platform
+import resource
 import statistics
 import time
 
@@ -97,6 +98,11 @@ class Worker:
     def seconds(self, label="step"):
         return statistics.median(self.times[label])
 
+    def memory(self):
+        """The most that the process has held, in bytes."""
+        self.pipe.send("memory")
+        return self._receive()
+
     def close(self):
         with contextlib.suppress(OSError):
             self.pipe.send("stop")
@@ -114,8 +120,11 @@ def _serve(pipe, make, args, least, budget):
         start = time.perf_counter()
         steps = make(*args)
         pipe.send(("ready", (time.perf_counter() - start, list(steps))))
-        while pipe.recv() == "measure":
-            pipe.send(("times", {k: seconds(step, least, budget) for k, step in steps.items()}))
+        while (asked := pipe.recv()) != "stop":
+            if asked == "memory":
+                pipe.send(("memory", 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
+            else:
+                pipe.send(("times", {k: seconds(step, least, budget) for k, step in steps.items()}))
     except Exception as error:
         pipe.send(("error", f"{type(error).__name__}: {error}"))
 
@@ -148,6 +157,7 @@ def take_turns(makers, rounds):
         for worker in workers.values():
             worker.measure()
     for worker in workers.values():
+        worker.peak = worker.memory()
         worker.close()
     return workers
 

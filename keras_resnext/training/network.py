@@ -1,7 +1,6 @@
 """From a recipe to a network."""
 
 import dataclasses
-from contextlib import nullcontext
 
 import keras
 
@@ -42,9 +41,8 @@ def network_for(
     keras.utils.set_random_seed(recipe.seed)
     other_test = recipe.test_size not in (None, dataset.image_size)
     edge = None if other_test else dataset.image_size
-    scope = keras.RematScope(mode="full") if recipe.remat else nullcontext()
     build = fine_tuned_model if weights else create_model
-    with precision(recipe.precision), scope:
+    with precision(recipe.precision):
         return build(
             name,
             weights=weights,

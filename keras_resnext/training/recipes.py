@@ -81,8 +81,6 @@ class Recipe:
         temperature: That both are softened by.
         precision: The dtype policy that the network is built under; "auto": what the device is
             fast at.
-        remat: Whether activations are computed again for the gradient rather than kept: less
-            memory, a third more time.
         freeze: The last stage that stays as it is, 0 for the stem alone; None freezes nothing.
         stage_decay: What each stage's learning rate is of the one's above it, from the classifier
             down (see ``training.fine_tune``).
@@ -141,7 +139,6 @@ class Recipe:
     teacher_stored: bool = False
     temperature: float = 1.0
     precision: str = "float32"
-    remat: bool = False
     freeze: int | None = None
     stage_decay: float = 1.0
     cache: str | bool = "auto"
@@ -160,7 +157,7 @@ class Recipe:
         for key, valid in CHOICES.items():
             if getattr(self, key) not in valid:
                 raise ValueError(unknown(key, getattr(self, key), valid))
-        for key in ("nesterov", "decay_vectors", "teacher_stored", "remat", "deterministic"):
+        for key in ("nesterov", "decay_vectors", "teacher_stored", "deterministic"):
             one_of(key, getattr(self, key), (True, False))
         object.__setattr__(self, "milestones", tuple(self.milestones))
         for wrong, message in self._impossible():

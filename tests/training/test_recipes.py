@@ -149,7 +149,7 @@ def test_wrong_values_are_named(field, value):
         ({"optimizer": "adam", "stage_decay": 0.5}, '`stage_decay` needs optimizer="sgd"'),
         ({"batch_size": 10, "accumulate": 3}, "`accumulate` divides the batch"),
         ({"teacher": "x.keras", "loss": "binary_cross_entropy"}, 'use loss="cross_entropy"'),
-        ({"remat": 1}, "`remat` must be one of True, False"),
+        ({"nesterov": 1}, "`nesterov` must be one of True, False"),
     ],
 )
 def test_impossible_combinations_are_named(fields, message):
