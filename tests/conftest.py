@@ -18,6 +18,17 @@ def _default_policy():
     keras.config.set_image_data_format(layout)
 
 
+@pytest.fixture
+def toy(tmp_path):
+    """An .npz of two classes, dark and bright."""
+    labels = np.arange(64) % 2
+    images = np.random.default_rng(0).integers(0, 80, (64, 32, 32, 3)).astype(np.uint8)
+    images[labels == 1] += 150
+    path = tmp_path / "toy.npz"
+    np.savez(path, x_train=images, y_train=labels, x_test=images[:16], y_test=labels[:16])
+    return path
+
+
 def _tensorflow_gradients(function, arrays):
     import tensorflow as tf
 

@@ -10,7 +10,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from keras_resnext import cli
@@ -48,17 +47,6 @@ def sub_commands():
 @pytest.fixture(autouse=True)
 def _as_a_user(monkeypatch):
     monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
-
-
-@pytest.fixture
-def toy(tmp_path):
-    """An .npz of two classes, dark and bright."""
-    labels = np.arange(64) % 2
-    images = np.random.default_rng(0).integers(0, 80, (64, 32, 32, 3)).astype(np.uint8)
-    images[labels == 1] += 150
-    path = tmp_path / "toy.npz"
-    np.savez(path, x_train=images, y_train=labels, x_test=images[:16], y_test=labels[:16])
-    return path
 
 
 def test_help_imports_nothing_heavy():

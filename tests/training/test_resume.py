@@ -94,7 +94,9 @@ def run_killed_at(dataset, folder, recipe, moments, monkeypatch):
     return run(dataset, folder, recipe, resume=True)
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+@pytest.mark.parametrize(
+    "policy", ["float32", pytest.param("mixed_float16", marks=pytest.mark.slow)]
+)
 def test_a_killed_run_ends_as_one_that_was_not(tmp_path, dataset, policy, monkeypatch):
     recipe = replace(RECIPE, precision=policy)
     whole = run(dataset, tmp_path / "whole", recipe)
