@@ -425,6 +425,21 @@ def _summary_rows(summary: dict) -> Iterator[tuple[str, str]]:
     yield "multiply-adds", f"{summary['macs'] / 1e9:.3f} G an image"
 
 
+# ------------------------------------------------------------------------------------------ tune
+
+
+def _tune_arguments(parser: argparse.ArgumentParser) -> None:
+    from keras_resnext.search.command import add_arguments
+
+    add_arguments(parser)
+
+
+def _tune(options: argparse.Namespace) -> int:
+    from keras_resnext.search.command import tune
+
+    return tune(options)
+
+
 # --------------------------------------------------------------------------------------- convert
 
 
@@ -1068,6 +1083,7 @@ DATA_COMMANDS = (
 COMMANDS = (
     Command("train", "Train a network on images.", _train_arguments, _train),
     Command("recipes", "List and explain the ways of training.", _recipes_arguments, _recipes),
+    Command("tune", "Search hyperparameters at equal cost.", _tune_arguments, _tune),
     Command("predict", "Say what is on images.", _predict_arguments, _predict),
     Command("export", "Write a model for another runtime.", _export_arguments, _export),
     Command("benchmark", "Measure how fast networks answer.", _benchmark_arguments, _benchmark),

@@ -12,14 +12,11 @@ ROOT = pathlib.Path(__file__).parents[1]
 SCRIPTS = {
     "examples/fit_in_a_notebook.py": (["1"], "test accuracy after loading"),
     "examples/recipe_and_teacher.py": (["1"], "the student's top-1"),
-    "tuning/cardinality.py": (["1"], "cardinality: 8"),
 }
 
 
 def test_every_script_is_listed():
-    found = {
-        str(p.relative_to(ROOT)) for d in ("examples", "tuning") for p in (ROOT / d).glob("*.py")
-    }
+    found = {str(p.relative_to(ROOT)) for p in (ROOT / "examples").glob("*.py")}
     assert found == set(SCRIPTS)
 
 

@@ -35,6 +35,7 @@ ALLOWED = {
         "training",
         "weights",
     },
+    "search": {"applications", "data", "models", "plots", "training"},
     "cli": {
         "applications",
         "convert",
@@ -44,6 +45,7 @@ ALLOWED = {
         "layers",
         "models",
         "plots",
+        "search",
         "training",
         "weights",
     },

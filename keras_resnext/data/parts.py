@@ -119,13 +119,16 @@ def stratified_split(
     return np.setdiff1d(np.arange(len(labels)), second), second
 
 
-def split(source: str, whole: Part, seed: int) -> tuple[Part, Part]:
-    """Split off a test part: a fifth of each class.
+def split(
+    source: str, whole: Part, seed: int, fraction: float = TEST_FRACTION
+) -> tuple[Part, Part]:
+    """Split off a part to measure on.
 
     Args:
         source: For the error.
         whole: Everything there is.
         seed: Of the choice.
+        fraction: Of each class. Default: a fifth.
 
     Returns:
         The training and the test part.
@@ -133,7 +136,7 @@ def split(source: str, whole: Part, seed: int) -> tuple[Part, Part]:
     Raises:
         ValueError: If there is one image a class.
     """
-    first, second = stratified_split(labels_of(whole), TEST_FRACTION, seed)
+    first, second = stratified_split(labels_of(whole), fraction, seed)
     if len(second) == 0:
         raise ValueError(
             f"{source} has one image a class: none is left for a test part. Expected two or more."

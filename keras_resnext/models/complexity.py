@@ -1,26 +1,14 @@
 """Parameters and multiply-adds of any Keras model, counted by walking it."""
 
 import contextlib
-import dataclasses
 import functools
 import math
 
 import keras
 
+from keras_resnext.models.counting import Complexity
 
-@dataclasses.dataclass(frozen=True)
-class Complexity:
-    """What a model costs.
-
-    Attributes:
-        parameters: all numbers in the weights, what `model.count_params()` says.
-        trainable: those that training changes.
-        macs: multiply-adds of convolutions and dense layers for one image.
-    """
-
-    parameters: int
-    trainable: int
-    macs: int
+__all__ = ["Complexity", "complexity"]
 
 
 def complexity(model, input_shape=None):

@@ -65,6 +65,7 @@ def train(
     resume: bool = False,
     record: Mapping | None = None,
     console: Console | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> dict:
     """Train a classifier as a recipe says, with its progress shown, and write the run's folder.
 
@@ -89,6 +90,7 @@ def train(
             Where none is there, it is begun.
         record: More to write into config.json, such as the configuration of the network.
         console: To show progress on. Default: standard output.
+        callbacks: More than those of a run, such as ``keras.callbacks.EarlyStopping``.
 
     Returns:
         What summary.json holds: ``test_top1``, ``test_top5`` (None for fewer than 6 classes) and
@@ -139,7 +141,7 @@ def train(
             write_json(folder / CONFIG, facts)
         _tell(console, folder, dataset, training.plan)
         _tell_rate(console, asked, recipe)
-        run = _Run(folder, trained, model, dataset, recipe, console)
+        run = _Run(folder, trained, model, dataset, recipe, console, callbacks)
         return run.fit(training, test, Path(output, CHECKPOINT) if resume else None)
 
 
@@ -417,9 +419,10 @@ def _naming_undecodable(dataset: Dataset):
 class _Run:
     """The callbacks of a run, and what is done with them when it ends."""
 
-    def __init__(self, folder, trained, model, dataset, recipe, console):
+    def __init__(self, folder, trained, model, dataset, recipe, console, callbacks):
         self.folder, self.trained, self.model = folder, trained, model
         self.dataset, self.recipe, self.console = dataset, recipe, console
+        self.more = callbacks
         self.steps = steps_per_epoch(dataset, recipe)
         self.schedule = learning_rate_schedule(recipe, self.steps * recipe.epochs)
         size = dataset.image_size
@@ -485,6 +488,7 @@ class _Run:
             run_callbacks.event_files(folder),
             run_callbacks.EpochLines(self.console, recipe.epochs),
             *self.bars,
+            *self.more,
             self.files,
             self.checkpoints,
             self.stop,

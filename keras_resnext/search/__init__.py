@@ -1,0 +1,1 @@
+"""Hyperparameter search: ``space`` (what), ``run`` (doing it), ``report`` (what came of it)."""

@@ -1,0 +1,124 @@
+"""``keras-resnext tune``: parsing and printing only."""
+
+import argparse
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from keras_resnext.search.folder import Folder, training_command
+from keras_resnext.search.space import load_space
+
+INTERRUPTED = 130
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``tune`` to a parser."""
+    add = parser.add_argument
+    add("--space", metavar="FILE", help="what is searched: see tuning/ for ready ones")
+    add("--data", default="digits", metavar="DATA", help="as in train; default: %(default)s")
+    add("--output", default="runs/tune", metavar="FOLDER", help="default: %(default)s")
+    add(
+        "--oracle",
+        choices=("random", "bayesian", "hyperband", "grid"),
+        default="bayesian",
+        help="default: %(default)s",
+    )
+    add("--trials", type=int, metavar="N", help="default: 30; of grid all; hyperband takes none")
+    add("--epochs", type=int, metavar="N", help="of a trial; default: the space's")
+    add("--executions", type=int, default=1, metavar="N", help="trainings of a trial, by seed")
+    add("--workers", type=int, default=1, metavar="N", help="trials at a time on this machine")
+    add(
+        "--objective",
+        choices=("top1", "top1_and_speed"),
+        default="top1",
+        help="with speed: twice the images a second are worth 5 %% of the accuracy",
+    )
+    add(
+        "--holdout",
+        type=float,
+        default=0.2,
+        metavar="SHARE",
+        help="of the training images, that trials are judged by; default: %(default)s",
+    )
+    add("--patience", type=int, metavar="N", help="epochs without gain that stop a training")
+    add("--time-limit", type=float, metavar="SECONDS", help="of a trial")
+    add("--attempts", type=int, default=3, metavar="N", help="deaths by a signal that fail a trial")
+    add("--factor", type=int, default=3, metavar="N", help="hyperband's; default: %(default)s")
+    add("--image-size", type=int, metavar="PIXELS", help="default: the model's own")
+    add("--on-error", choices=("raise", "skip"), default="raise", help="broken images, as in train")
+    add(
+        "--compare",
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="of another search, for the picture of the best so far",
+    )
+    add("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
+
+
+def tune(options: argparse.Namespace) -> int:
+    """Search, or go on with the search that the output holds.
+
+    Args:
+        options: Parsed.
+
+    Returns:
+        The exit code: 0, 1 if no trial was completed, 130 after Ctrl-C.
+
+    Raises:
+        ValueError: For wrong arguments.
+    """
+    space = load_space(options.space) if options.space else None
+    if space is None and not Path(options.output, "search.json").is_file():
+        raise ValueError(
+            f'"{options.output}" holds no search to go on with, and there is no --space. Expected '
+            "the file of a space, such as tuning/digits.py."
+        )
+    with _without_tensorflow():
+        from keras_resnext.search.report import write_report
+        from keras_resnext.search.run import go_on, search
+    try:
+        found = _run(space, options, search, go_on)
+    except KeyboardInterrupt:
+        print(f"Stopped. To go on: keras-resnext tune --output {options.output}")
+        return INTERRUPTED
+    finally:
+        if Path(options.output, "trials.csv").is_file():
+            write_report(options.output, {Path(name).name: name for name in options.compare})
+    return _tell(found)
+
+
+def _run(space, options, search, go_on) -> dict:
+    if space is None:
+        return go_on(options.output, options.workers)
+    names = ("oracle", "trials", "epochs", "executions", "workers", "objective", "holdout")
+    names += ("patience", "time_limit", "attempts", "factor", "image_size", "on_error", "seed")
+    given = {name: getattr(options, name) for name in names}
+    return search(space, options.data, options.output, **given)
+
+
+@contextmanager
+def _without_tensorflow() -> Iterator[None]:
+    """Import KerasTuner without a framework: this process only waits, the trials train."""
+    before = os.environ.get("KERAS_BACKEND")
+    os.environ["KERAS_BACKEND"] = "numpy"
+    try:
+        yield
+    finally:
+        del os.environ["KERAS_BACKEND"]
+        if before is not None:
+            os.environ["KERAS_BACKEND"] = before
+
+
+def _tell(found: dict) -> int:
+    print(f"{found['completed']} trials completed, {found['failed']} failed.")
+    if found["stopped"]:
+        print(f"Given up: {found['stopped']}")
+    best, output = found["best"], found["output"]
+    if best is None:
+        return 1
+    print(f"Best: trial {best['trial']}, top-1 {best['top1']:.2%} on the held-out images.")
+    print(f"Saved in {output}: report.html, trials.csv, best/model.keras, best/recipe.json")
+    print(f"To train it on all images: {training_command(Folder(output))}")
+    return 0

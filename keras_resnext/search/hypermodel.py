@@ -1,0 +1,102 @@
+"""The networks of a space as a KerasTuner hypermodel."""
+
+import keras
+import keras_tuner
+
+from keras_resnext.data.parts import Dataset
+from keras_resnext.data.pipeline import test_batches, training_batches
+from keras_resnext.search.oracles import declare
+from keras_resnext.search.space import Space
+from keras_resnext.training.compile import compile_recipe
+from keras_resnext.training.fit import steps_per_epoch
+from keras_resnext.training.network import network_for
+
+
+class ResNeXtHyperModel(keras_tuner.HyperModel):
+    """The networks of a space, for any tuner of KerasTuner.
+
+    ``keras_resnext.search`` needs no more than the space; this is for programs that use
+    KerasTuner's tuners, callbacks and distribution themselves.
+
+    Args:
+        space: What is searched.
+        dataset: From ``load_dataset``: the networks are made for its images and classes.
+        epochs: Of each trial, for the schedule of the learning rate. Default: the space's, else the
+            data set's own.
+
+    Raises:
+        ValueError: If no network of the space is within its budget on these images.
+
+    Example:
+
+    >>> from keras_resnext.data.datasets import load_dataset
+    >>> space = Space(
+    ...     model="ResNeXt35", budget={"macs": "ResNeXt35"}, vary={"cardinality": [1, 2, 4, 8]}
+    ... )
+    >>> hypermodel = ResNeXtHyperModel(space, load_dataset("digits"))
+    >>> model = hypermodel.build(keras_tuner.HyperParameters())
+    >>> model.name, model.output_shape
+    ('ResNeXt35', (None, 10))
+    """
+
+    def __init__(self, space: Space, dataset: Dataset, epochs: int | None = None):
+        super().__init__(name=space.model)
+        self.space, self.dataset, self.epochs = space, dataset, epochs
+        self.candidates = space.on(dataset.image_size, dataset.classes)
+
+    def build(self, hp: keras_tuner.HyperParameters) -> keras.Model:
+        """Build and compile the network of some hyperparameters.
+
+        Args:
+            hp: Where they are registered, and have their values from.
+
+        Returns:
+            A compiled model.
+
+        Raises:
+            keras_tuner.errors.FailedTrialError: If they are no network within the budget together,
+                which can be where the shape of the network is searched besides its cardinality:
+                the tuner then tries others.
+        """
+        recipe = self._recipe(hp)
+        model = network_for(recipe.model, self.dataset, recipe, self.space.weights)
+        compile_recipe(model, recipe, steps_per_epoch(self.dataset, recipe) * recipe.epochs)
+        return model
+
+    def fit(self, hp: keras_tuner.HyperParameters, model: keras.Model, **arguments):
+        """Train on the data set, as the hyperparameters say.
+
+        Args:
+            hp: As in ``build``.
+            model: What that gave.
+            **arguments: Of ``keras.Model.fit``, but for the data; a tuner gives its callbacks.
+                Unless ``validation_data`` is given, the data set's test part is taken.
+
+        Returns:
+            ``keras.callbacks.History``.
+        """
+        recipe = self._recipe(hp)
+        batches = training_batches(
+            self.dataset,
+            recipe.step_batch,
+            seed=recipe.seed,
+            augmentation=recipe.augmentation,
+            mixing=recipe.mixing,
+            label_smoothing=recipe.label_smoothing,
+            smoothing_over=recipe.smoothing_over,
+            drop_remainder=True,
+        )
+        own = {
+            "validation_data": test_batches(self.dataset, recipe.step_batch),
+            "epochs": recipe.epochs,
+        }
+        return model.fit(batches, shuffle=False, **{**own, **arguments})
+
+    def _recipe(self, hp):
+        try:
+            draw = self.candidates.draw(declare(hp, self.candidates))
+        except ValueError as error:
+            raise keras_tuner.errors.FailedTrialError(str(error)) from error
+        recipe = self.space.recipe_of(draw)
+        recipe = recipe.replace(epochs=self.epochs or recipe.epochs)
+        return recipe.resolved(self.dataset)

@@ -1,0 +1,115 @@
+"""The live table of a search: what runs, what was best, how long it will take."""
+
+import time
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from keras_resnext.search.folder import Folder, TrialFolder, best_of, hyperparameters, rows_of
+
+SECONDS_BETWEEN_TABLES = 1.0
+LAST = 8
+
+
+class Progress:
+    """Shows a search on a terminal; elsewhere it prints a line for each trial that ends.
+
+    Use as a context.
+
+    Args:
+        folder: Of the search.
+        asked: What it was asked for.
+        expected: Trials that there will be at most, or None.
+        console: To show it on.
+    """
+
+    def __init__(self, folder: Folder, asked, expected: int | None, console: Console):
+        self.folder, self.asked, self.expected, self.console = folder, asked, expected, console
+        self.live = Live(console=console, auto_refresh=False, transient=True)
+        self.shown_at, self.said = 0.0, set()
+
+    def __enter__(self):
+        self.said = {row["trial"] for row in rows_of(self.folder) if row["status"] != "running"}
+        if self.said:
+            self.console.print(f"going on after {len(self.said)} finished trials")
+        if self.console.is_terminal:
+            self.live.start()
+        return self
+
+    def __exit__(self, *_):
+        self._say(rows_of(self.folder))
+        self.live.stop()
+
+    def show(self, running: list[TrialFolder]) -> None:
+        """Bring what is shown up to date, once a second.
+
+        Args:
+            running: The trials that this process runs.
+        """
+        if time.monotonic() - self.shown_at < SECONDS_BETWEEN_TABLES:
+            return
+        self.shown_at = time.monotonic()
+        rows = rows_of(self.folder)
+        self._say(rows)
+        if self.console.is_terminal:
+            self.live.update(self._table(rows, running), refresh=True)
+
+    def _say(self, rows) -> None:
+        best = best_of(rows)
+        for row in rows:
+            if row["status"] == "running" or row["trial"] in self.said:
+                continue
+            self.said.add(row["trial"])
+            spec = self.folder.trial(row["trial"]).spec
+            self.console.print(
+                f"trial {row['trial']}  {_outcome(row)}  {_words(spec)}"
+                f"{'  (best)' if row is best else ''}",
+                highlight=False,
+                soft_wrap=True,
+            )
+
+    def _table(self, rows, running) -> Table:
+        ended = [row for row in rows if row["status"] != "running"]
+        best = best_of(rows)
+        table = Table(title=self._title(ended, len(running)), title_justify="left")
+        for heading in ("trial", "epochs", "top-1", "hyperparameters"):
+            table.add_column(heading, no_wrap=heading != "hyperparameters")
+        shown = (
+            ended[-LAST:] if best in ended[-LAST:] else [best, *ended[-LAST:]] if best else ended
+        )
+        for row in shown:
+            spec = self.folder.trial(row["trial"]).spec
+            style = "bold" if row is best else "red" if row["status"] == "failed" else None
+            table.add_row(
+                row["trial"], str(row["epochs"] or ""), _outcome(row), _words(spec), style=style
+            )
+        for trial in running:
+            spec = trial.spec
+            total = spec["epochs"] * spec["executions"]
+            table.add_row(trial.id, f"{trial.epochs_done}/{total}", "running", _words(spec))
+        return table
+
+    def _title(self, ended, workers) -> str:
+        total = f" of {self.expected}" if self.expected else ""
+        title = f"{self.asked.oracle} search: {len(ended)}{total} trials"
+        seconds = [row["seconds"] for row in ended if row["seconds"]]
+        if self.expected and seconds and workers:
+            each = sum(seconds) / len(seconds)
+            minutes = each * max(0, self.expected - len(ended)) / workers / 60
+            title += f", about {minutes:.0f} minutes left"
+        return title
+
+
+def _outcome(row) -> str:
+    if row["status"] == "failed":
+        return f"failed: {row['reason']}"
+    return f"top-1 {row['top1']:.2%}"
+
+
+def _words(spec) -> str:
+    return "  ".join(f"{name}={_brief(value)}" for name, value in hyperparameters(spec).items())
+
+
+def _brief(value) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,133 @@
+"""What came of a search: pictures, and one HTML file that needs nothing beside it."""
+
+import base64
+import html
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from keras_resnext.search import pictures
+from keras_resnext.search.folder import (
+    BEST,
+    RECIPE,
+    REPORT,
+    SEARCH,
+    Folder,
+    best_of,
+    hyperparameters,
+    rows_of,
+    training_command,
+)
+from keras_resnext.training.run_folder import write_whole
+
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 68em; margin: 2em auto; padding: 0 1em }
+img { width: 100%; max-width: 50em } table { border-collapse: collapse; font-size: 13px }
+td, th { padding: .2em .6em; border-bottom: 1px solid #ddd; text-align: right }
+.failed { color: #b00 } .best { font-weight: bold } div { overflow-x: auto }
+pre { background: #f4f4f4; padding: .8em; overflow-x: auto }
+"""
+# What the table of the report leaves to trials.csv.
+LEFT_OUT = ("ended", "starts", "previous", "front", "score", "reason")
+
+
+def write_report(output: str | Path, compare: Mapping[str, str | Path] | None = None) -> Path:
+    """Write the pictures of a search, and report.html, into its folder.
+
+    Args:
+        output: The folder of the search; it may still be under way.
+        compare: Folders of other searches by their label, such as a random one, for the picture
+            of the best so far.
+
+    Returns:
+        The path of report.html.
+
+    Raises:
+        ValueError: If a folder holds no search.
+    """
+    folder = Folder(output)
+    rows = _rows(folder)
+    label = folder.read(SEARCH)["oracle"]
+    others = {name: _rows(Folder(path)) for name, path in (compare or {}).items()}
+    drawn = {}
+    for name, figure in _figures(folder, rows, {label: rows, **others}):
+        if figure is None:
+            (folder.path / f"{name}.png").unlink(missing_ok=True)
+            continue
+        picture = io.BytesIO()
+        figure.savefig(picture, format="png")
+        drawn[name] = picture.getvalue()
+        write_whole(
+            folder.path / f"{name}.png", lambda part, png=drawn[name]: part.write_bytes(png)
+        )
+    page = "\n".join(_page(folder, rows, drawn))
+    target = folder.path / REPORT
+    write_whole(target, lambda part: part.write_text(page, encoding="utf-8"))
+    return target
+
+
+def varied(folder: Folder, rows: Sequence[Mapping]) -> list[str]:
+    """Give the names of the hyperparameters that have several values in some rows."""
+    names = dict.fromkeys(n for trial in folder.trials() for n in hyperparameters(trial.spec))
+    return [name for name in names if len({str(row[name]) for row in rows}) > 1]
+
+
+def _rows(folder: Folder) -> list[dict]:
+    if not folder.exists:
+        raise ValueError(f'The folder "{folder.path}" holds no search: {SEARCH} is not there.')
+    return [row for row in rows_of(folder) if row["status"] != "running"]
+
+
+def _figures(folder, rows, searches) -> Iterator:
+    completed = [row for row in rows if row["status"] == "completed"]
+    names = varied(folder, completed)
+    # A width that follows from the cardinality says nothing that this does not.
+    if folder.read(SEARCH)["space"]["budget"]:
+        names = [name for name in names if name != "width_per_group"]
+    yield "cardinality", pictures.accuracy_against(completed, "cardinality")
+    yield "l2", pictures.accuracy_against(completed, "l2")
+    yield "importance", pictures.importance(completed, names)
+    yield "parallel", pictures.parallel_coordinates(completed, names)
+    yield "front", pictures.accuracy_and_speed(completed)
+    yield "best_so_far", pictures.best_so_far(searches)
+
+
+def _page(folder, rows, drawn) -> Iterator[str]:
+    asked, best = folder.read(SEARCH), best_of(rows)
+    title = f"{asked['oracle']} search of {asked['space']['model']} on {Path(asked['data']).name}"
+    title = html.escape(title)
+    yield f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
+    yield f"<style>{STYLE}</style><h1>{title}</h1>"
+    failed = [row for row in rows if row["status"] == "failed"]
+    yield f"<p>{len(rows) - len(failed)} trials completed, {len(failed)} failed.</p>"
+    if best:
+        recipe = (folder.path / BEST / RECIPE).read_text(encoding="utf-8")
+        yield f"<h2>Best: trial {best['trial']}, top-1 {best['top1']:.2%} on held-out images</h2>"
+        yield f"<pre>{html.escape(recipe)}</pre>"
+        yield f"<pre>{html.escape(training_command(folder))}</pre>"
+    for name, png in drawn.items():
+        picture = base64.b64encode(png).decode()
+        yield f'<img alt="{name}" src="data:image/png;base64,{picture}">'
+    if failed:
+        yield "<h2>Failed</h2><ul>"
+        yield from (f"<li>{r['trial']}: {html.escape(str(r['reason']))}</li>" for r in failed)
+        yield "</ul>"
+    yield from _table(rows, best)
+    yield "</html>"
+
+
+def _table(rows, best) -> Iterator[str]:
+    if not rows:
+        return
+    names = [name for name in rows[0] if name not in LEFT_OUT]
+    yield "<h2>Trials</h2><div><table><tr>"
+    yield "".join(f"<th>{html.escape(name)}</th>" for name in names) + "</tr>"
+    for row in sorted(rows, key=lambda r: -1 if r["score"] is None else r["score"], reverse=True):
+        kind = "best" if row is best else row["status"]
+        cells = "".join(f"<td>{html.escape(_brief(row[name]))}</td>" for name in names)
+        yield f'<tr class="{kind}">{cells}</tr>'
+    yield "</table></div>"
+
+
+def _brief(value) -> str:
+    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

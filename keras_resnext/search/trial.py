@@ -1,0 +1,190 @@
+"""One trial of a search, in a process of its own: ``python -m keras_resnext.search.trial FOLDER``.
+
+It reads what to do from the folder and leaves its result there. It ends when its standard input
+does, which is when the process that started it is no more, and after its time limit, by an alarm
+that works however long a single operation takes.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from keras_resnext.search.folder import TrialFolder, read_if_there
+
+# What the exceptions of the frameworks say when memory is short.
+OUT_OF_MEMORY = ("MemoryError", "ResourceExhaustedError", "OutOfMemoryError", "XlaRuntimeError")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a trial.
+
+    Args:
+        arguments: The folder, and how much of the machine it may use.
+
+    Returns:
+        The exit code: 0 if a result was written, which may be a failure.
+    """
+    parser = argparse.ArgumentParser(prog="keras_resnext.search.trial")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--cores", type=lambda text: [int(core) for core in text.split(",")])
+    parser.add_argument("--time-limit", type=float, default=0.0)
+    options = parser.parse_args(arguments)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    signal.setitimer(signal.ITIMER_REAL, options.time_limit)
+    if options.cores:
+        os.sched_setaffinity(0, options.cores)
+    folder = TrialFolder(options.folder)
+    try:
+        result = run(folder)
+    except Exception as error:
+        traceback.print_exc()
+        result = {"status": "failed", "reason": describe(error)}
+    folder.finish(result)
+    return 0
+
+
+def run(folder: TrialFolder) -> dict:
+    """Train the network of a trial, as often as it says, each time from another seed.
+
+    Executions that were finished before the process was killed are not repeated.
+
+    Args:
+        folder: With trial.json.
+
+    Returns:
+        What result.json holds: the score, and means over the executions.
+    """
+    from keras_resnext.data.datasets import load_dataset
+
+    spec = folder.spec
+    whole = load_dataset(
+        spec["data"],
+        spec["image_size"],
+        spec["split_seed"],
+        spec["recipe"].get("on_error", "raise"),
+    )
+    dataset = held_out(whole, spec["holdout"], spec["split_seed"])
+    summaries = [_execution(folder, spec, dataset, k) for k in range(spec["executions"])]
+    return {"status": "completed", **summarize(summaries, spec["objective"])}
+
+
+def held_out(dataset, fraction: float, seed: int):
+    """Give the data that a search sees: a part of the training images takes the test's place.
+
+    The test part stays out of the search, so that it can say what the search was worth.
+
+    Args:
+        dataset: From ``load_dataset``.
+        fraction: Of each class of the training part.
+        seed: Of the choice.
+
+    Returns:
+        A Dataset.
+    """
+    from keras_resnext.data.parts import split
+
+    train, validation = split(dataset.source, dataset.train, seed, fraction)
+    return replace(dataset, train=train, test=validation)
+
+
+def _execution(folder: TrialFolder, spec: Mapping, dataset, number: int) -> dict:
+    from keras_resnext.training.run_folder import SUMMARY
+
+    output = folder.run(number)
+    done = read_if_there(output / SUMMARY)
+    if done is not None:
+        return done
+
+    import keras
+
+    from keras_resnext.training.fit import train
+    from keras_resnext.training.network import network_for
+    from keras_resnext.training.recipes import from_fields
+
+    recipe = from_fields(spec["recipe"])
+    recipe = recipe.replace(epochs=spec["epochs"], seed=recipe.seed + number)
+    model = network_for(recipe.model, dataset, recipe, spec["weights"])
+    if spec["previous"] is not None:
+        _go_on(model, folder.path.parent / spec["previous"], output.name)
+    stop = []
+    if spec["patience"]:
+        stop.append(
+            keras.callbacks.EarlyStopping("val_top1", patience=spec["patience"], mode="max")
+        )
+    # Where this was killed before, it goes on from the last checkpoint.
+    return train(model, dataset, recipe, output, overwrite=True, resume=True, callbacks=stop)
+
+
+def _go_on(model, previous: Path, run: str) -> None:
+    """Hyperband: go on from the weights that the trial of the round before ended with."""
+    from keras_resnext.training.run_folder import MODEL
+
+    weights = previous / run / MODEL
+    if not weights.exists():
+        raise ValueError(f"Trial {previous.name}, which this one goes on from, left no weights.")
+    model.load_weights(weights)
+
+
+def summarize(summaries: Sequence[Mapping], objective: str) -> dict:
+    """Give what a trial is judged by, from the summaries of its executions.
+
+    Args:
+        summaries: As ``training.fit.train`` gives them.
+        objective: A key of ``OBJECTIVES``.
+
+    Returns:
+        The score; the mean top-1 accuracy and loss on the held-out part and how far the accuracies
+        are apart; images a second in training; seconds of all executions together; their epochs.
+    """
+    top1 = [row["test_top1"] for row in summaries]
+    rates = [row["images_per_second"] for row in summaries if row["images_per_second"]]
+    found = {
+        "top1": _mean(top1),
+        "spread": max(top1) - min(top1),
+        "loss": _mean([row["test_loss"] for row in summaries]),
+        "images_per_second": _mean(rates) if rates else None,
+        "seconds": sum(row["seconds"] for row in summaries),
+        "epochs": sum(row["epochs"] for row in summaries),
+    }
+    return {"score": OBJECTIVES[objective](found), **found}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+# The second: "MnasNet: Platform-Aware Neural Architecture Search for Mobile", section 3.1. Twice
+# the speed is worth 5 % of the accuracy.
+OBJECTIVES = {
+    "top1": lambda found: found["top1"],
+    "top1_and_speed": lambda found: found["top1"] * (found["images_per_second"] or 1.0) ** 0.07,
+}
+
+
+def describe(error: Exception) -> str:
+    """Say in a line why a trial failed.
+
+    Example:
+
+    >>> describe(MemoryError("Unable to allocate 8 GiB"))
+    'out of memory: MemoryError: Unable to allocate 8 GiB'
+    """
+    kind = type(error).__name__
+    text = " ".join(str(error).split())
+    said = f"{kind}: {text[:300]}" if text else kind
+    return f"out of memory: {said}" if kind in OUT_OF_MEMORY else said
+
+
+def _end_with_parent() -> None:
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,70 @@
+"""A search whose trials train nothing, and the smallest data that a real one could train on."""
+
+import pathlib
+import sys
+
+import numpy as np
+import pytest
+
+from keras_resnext.search import run
+from keras_resnext.search.space import Space
+
+HERE = pathlib.Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+import pretend  # noqa: E402
+
+
+@pytest.fixture
+def space():
+    """Of 15 points, none of which fails."""
+    return Space(
+        model="ResNeXt35",
+        budget={"macs": "ResNeXt35"},
+        vary={"cardinality": [1, 2, 4, 8, 16], "label_smoothing": [0.0, 0.01, 0.02]},
+        fixed={"epochs": 9},
+    )
+
+
+@pytest.fixture
+def pretending(monkeypatch):
+    """Trials are processes, of `pretend.py`."""
+    monkeypatch.setattr(run, "TRIAL", (sys.executable, str(HERE / "pretend.py")))
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """Trials are no processes: each is done when it is started, and counted."""
+    started = []
+
+    class Done:
+        stdin = open("/dev/null", "wb")  # noqa: SIM115 (for as long as the tests run)
+        returncode = 0
+
+        def __init__(self, command, **_):
+            folder = run.TrialFolder(pathlib.Path(command[len(run.TRIAL)]))
+            started.append(folder.id)
+            folder.finish(pretend.run(folder))
+
+        def poll(self):
+            return 0
+
+    monkeypatch.setattr(run.subprocess, "Popen", Done)
+    monkeypatch.setattr(run, "SECONDS_BETWEEN_LOOKS", 0)
+    return started
+
+
+@pytest.fixture
+def arrays():
+    """Four classes of 16x16 images, told apart by the quarter that is bright."""
+    generator = np.random.default_rng(0)
+    labels = np.arange(80) % 4
+    images = generator.integers(0, 80, (80, 16, 16, 3)).astype(np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[4 * label : 4 * label + 4] += 120
+    return {
+        "x_train": images[:60],
+        "y_train": labels[:60],
+        "x_test": images[60:],
+        "y_test": labels[60:],
+    }

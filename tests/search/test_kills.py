@@ -1,0 +1,136 @@
+"""Searches killed with SIGKILL, and searches that really train: a minute and more each."""
+
+import json
+import os
+import pathlib
+import random
+import shlex
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from keras_resnext.search.folder import Folder, rows_of
+from keras_resnext.search.space import space_from
+
+pytestmark = [pytest.mark.slow, pytest.mark.only_tensorflow]
+
+HERE = pathlib.Path(__file__).parent
+ROOT = HERE.parents[1]
+KILLS = 20
+LITTLE = {"low": 0.0, "high": 0.05}
+DRIVER = """
+import json, sys
+from keras_resnext.search import run
+from keras_resnext.search.space import space_from
+run.TRIAL = (sys.executable, sys.argv[1])
+space, output, arguments = sys.argv[2:]
+run.search(space_from(json.loads(space)), "digits", output, **json.loads(arguments))
+"""
+
+
+def _start(space, output, arguments):
+    command = [sys.executable, "-c", DRIVER, str(HERE / "pretend.py"), json.dumps(space.written())]
+    environment = {**os.environ, "KERAS_BACKEND": "numpy", "PRETEND_SECONDS": "0.5"}
+    return subprocess.Popen(
+        [*command, str(output), json.dumps(arguments)],
+        env={**environment, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+    )
+
+
+def _trials_of(process):
+    """The processes that the search has started."""
+    children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    return [int(pid) for pid in children.read_text().split()]
+
+
+@pytest.mark.parametrize("oracle", ["grid", "bayesian", "hyperband"])
+def test_twenty_kills_lose_and_repeat_nothing(oracle, space, tmp_path):
+    """Of the search, of its trials, and of one of two searches on the same folder."""
+    arguments = {"oracle": oracle, "workers": 2, "epochs": 9, "attempts": 1000}
+    arguments |= {"trials": 14} if oracle == "bayesian" else {}
+    dice = random.Random(oracle)
+    kills, processes = 0, []
+    while kills < KILLS:
+        processes = [p for p in processes if p.poll() is None]
+        if all(p.poll() is not None for p in processes):
+            processes = [_start(space, tmp_path, arguments) for _ in range(dice.choice((1, 2)))]
+        time.sleep(dice.uniform(0, 4))
+        victim = dice.choice(processes)
+        if victim.poll() is not None:
+            break  # the search has ended by itself before all the kills
+        trials = _trials_of(victim)
+        pid = dice.choice(trials) if trials and dice.random() < 0.5 else victim.pid
+        os.kill(pid, signal.SIGKILL)
+        kills += 1
+    for process in processes:
+        process.wait(timeout=300)
+    assert _start(space, tmp_path, arguments).wait(timeout=300) == 0
+    rows = rows_of(Folder(tmp_path))
+    state = json.loads((tmp_path / "state.json").read_text())
+    assert kills > 5
+    assert {row["status"] for row in rows} == {"completed"}
+    assert sorted(state["oracle"]["end_order"]) == sorted(row["trial"] for row in rows)
+    assert state["oracle"]["ongoing_trials"] == {}
+    points = [(row["cardinality"], row["label_smoothing"], row["previous"]) for row in rows]
+    assert len(set(points)) == len(points)
+    assert len(points) == {"grid": 15, "bayesian": 14}.get(oracle, len(points))
+
+
+def test_a_trial_ends_with_the_search(space, tmp_path):
+    process = _start(space, tmp_path, {"oracle": "grid", "workers": 1})
+    while not (trials := _trials_of(process)):
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    end = time.monotonic() + 20
+    while pathlib.Path(f"/proc/{trials[0]}").exists() and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not pathlib.Path(f"/proc/{trials[0]}").exists()
+
+
+def test_fifty_trials_in_little_memory(space, tmp_path):
+    """The process that searches, from its third trial to its fiftieth."""
+    many = space_from({**space.written(), "vary": {"cardinality": [8], "label_smoothing": LITTLE}})
+    process = _start(many, tmp_path, {"oracle": "bayesian", "trials": 50, "workers": 2})
+    sizes = []
+    while process.poll() is None:
+        done = sum(row["status"] == "completed" for row in rows_of(Folder(tmp_path)))
+        status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
+        resident = [line for line in status.splitlines() if line.startswith("VmRSS")]
+        if done >= 3 and resident:
+            sizes.append(int(resident[0].split()[1]) / 1024)
+        time.sleep(0.5)
+    assert len(rows_of(Folder(tmp_path))) == 50
+    print(f"from {sizes[0]:.0f} to {max(sizes):.0f} MB")
+    assert max(sizes) - sizes[0] < 50
+
+
+def test_the_command_and_its_recipe(tmp_path):
+    def command(*arguments):
+        return subprocess.run(
+            [sys.executable, "-m", "keras_resnext", *map(str, arguments)],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+        )
+
+    space = ROOT / "tuning" / "digits.py"
+    given = ("tune", "--space", space, "--output", "s", "--trials", 2, "--epochs", 2)
+    done = command(*given)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "2 trials completed, 0 failed" in done.stdout
+    assert (tmp_path / "s/report.html").is_file() and (tmp_path / "s/best/model.keras").is_file()
+    again = command("tune", "--output", "s")
+    assert again.returncode == 0 and "going on after 2 finished trials" in again.stdout
+    best = json.loads((tmp_path / "s/best/trial.json").read_text())
+    repeat = done.stdout.split("To train it on all images: keras-resnext ")[1].splitlines()[0]
+    trained = command(*shlex.split(repeat), "--output", "t")
+    assert trained.returncode == 0, trained.stderr[-2000:]
+    summary = json.loads((tmp_path / "t/summary.json").read_text())
+    assert summary["macs"] == best["macs"] and summary["parameters"] == best["parameters"]
+    assert abs(summary["test_top1"] - best["top1"]) < 0.1

@@ -1,0 +1,85 @@
+"""The report of a search: every picture that there is something for, and a page by itself."""
+
+import html.parser
+import json
+
+import pytest
+from PIL import Image
+
+from keras_resnext.search.folder import Folder, front
+from keras_resnext.search.report import write_report
+from keras_resnext.search.run import search
+from keras_resnext.search.space import Space
+
+PICTURES = ("cardinality", "l2", "importance", "parallel", "front", "best_so_far")
+
+
+class _Page(html.parser.HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.images, self.text = [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.images += [dict(attributes)["src"]] if tag == "img" else []
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture
+def searched(at_once, tmp_path):
+    space = Space(
+        model="ResNeXt35",
+        budget={"macs": "ResNeXt35"},
+        vary={"cardinality": [1, 2, 4, 8, 16], "l2": {"low": 1e-6, "high": 1e-3, "scale": "log"}},
+        fixed={"epochs": 3},
+    )
+    search(space, "digits", tmp_path / "s", oracle="random", trials=12)
+    return tmp_path / "s"
+
+
+def test_every_picture_is_drawn_and_in_the_page(searched):
+    folder = Folder(searched)
+    folder.trial("03").finish({"status": "failed", "reason": "killed <b>by</b> a test"})
+    page = _Page(write_report(searched, {"random <search>": searched}).read_text())
+    for name in PICTURES:
+        with Image.open(searched / f"{name}.png") as picture:
+            assert picture.width > 1000
+            extrema = picture.convert("L").getextrema()
+            assert extrema[0] < 100 < 250 < extrema[1]
+    assert len(page.images) == len(PICTURES)
+    assert all(source.startswith("data:image/png;base64,") for source in page.images)
+    assert "03: killed <b>by</b> a test" in page.text
+    assert "http" not in page.text
+
+
+def test_what_was_not_searched_is_not_drawn(searched):
+    write_report(searched)
+    for trial in Folder(searched).trials():
+        spec = trial.spec
+        spec["training"]["l2"] = 1e-4
+        (trial.path / "trial.json").write_text(json.dumps(spec))
+    write_report(searched)
+    assert not (searched / "l2.png").exists() and (searched / "cardinality.png").exists()
+
+
+def test_no_search_no_report(tmp_path):
+    with pytest.raises(ValueError, match="holds no search"):
+        write_report(tmp_path)
+
+
+def test_the_front_is_what_no_trial_beats():
+    rows = [{"top1": a, "images_per_second": s} for a in (1, 2, 3, 4) for s in (1, 2, 3, 4)]
+    rows = [row for row in rows if row["top1"] + row["images_per_second"] <= 5]
+    found = {(row["top1"], row["images_per_second"]) for row in front(rows)}
+    beaten = {
+        (a["top1"], a["images_per_second"])
+        for a in rows
+        for b in rows
+        if b is not a
+        and b["top1"] >= a["top1"]
+        and b["images_per_second"] >= a["images_per_second"]
+    }
+    every = {(row["top1"], row["images_per_second"]) for row in rows}
+    assert found == every - beaten == {(1, 4), (2, 3), (3, 2), (4, 1)}

@@ -1,0 +1,201 @@
+"""Searches whose trials train nothing: what is begun, what is kept, and what a death costs."""
+
+import csv
+import json
+import signal
+
+import pytest
+
+from keras_resnext.search import folder as folder_module
+from keras_resnext.search import run
+from keras_resnext.search.folder import Folder, rows_of
+from keras_resnext.search.run import go_on, search
+from keras_resnext.search.space import Space
+from keras_resnext.training.recipes import get_recipe
+
+ORACLES = ("random", "bayesian", "hyperband", "grid")
+# Of the 15 points of the space.
+TRIALS = {"random": 8, "bayesian": 8, "hyperband": None, "grid": None}
+
+
+def _results(output):
+    """What each trial was, and what came of it, without when."""
+    rows = rows_of(Folder(output))
+    return [{k: v for k, v in row.items() if k not in ("ended", "starts")} for row in rows]
+
+
+def _points(output):
+    rows = _results(output)
+    return [(row["cardinality"], row["label_smoothing"], row["previous"]) for row in rows]
+
+
+@pytest.mark.parametrize("oracle", ORACLES)
+def test_a_search_ends_with_every_trial_finished_once(oracle, space, at_once, tmp_path):
+    found = search(space, "digits", tmp_path / "s", oracle=oracle, trials=TRIALS[oracle])
+    rows = _results(tmp_path / "s")
+    assert found["completed"] == len(rows) == len(at_once) == len(set(at_once))
+    assert found["best"]["score"] == max(row["score"] for row in rows)
+    points = _points(tmp_path / "s")
+    assert len(set(points)) == len(points)
+    if oracle == "grid":
+        assert len(points) == 15
+    with open(tmp_path / "s" / "trials.csv", newline="") as file:
+        assert [row["trial"] for row in csv.DictReader(file)] == [row["trial"] for row in rows]
+
+
+def test_two_workers_do_the_same_grid(space, at_once, tmp_path):
+    for workers in (1, 2):
+        search(space, "digits", tmp_path / str(workers), oracle="grid", workers=workers)
+    assert _results(tmp_path / "1") == _results(tmp_path / "2")
+
+
+def test_hyperband_goes_on_from_the_round_before(space, at_once, tmp_path):
+    search(space, "digits", tmp_path / "s", oracle="hyperband", epochs=9)
+    specs = {trial.id: trial.spec for trial in Folder(tmp_path / "s").trials()}
+    later = [spec for spec in specs.values() if spec["previous"]]
+    assert later
+    for spec in later:
+        before = specs[spec["previous"]]
+        assert spec["network"] == before["network"]
+        total, past = (row["recipe"]["epochs"] for row in (spec, before))
+        assert past < total == past + spec["epochs"] <= 9
+
+
+class Killed(BaseException):
+    """Nothing that the search could catch: what it has written is all there is."""
+
+
+@pytest.mark.parametrize("oracle", ORACLES)
+def test_a_death_before_any_write_loses_and_repeats_nothing(
+    oracle, space, at_once, tmp_path, monkeypatch
+):
+    """At every single place where a file is written, before it and after it."""
+    write = folder_module.write_durably
+    arguments = {"oracle": oracle, "trials": TRIALS[oracle] and 5, "workers": 2, "epochs": 3}
+    search(space, "digits", tmp_path / "whole", **arguments)
+    whole = len(at_once)
+    at_once.clear()
+    deaths = []
+
+    def deadly(path, data):
+        key = len(deaths)
+        writes.append(path)
+        if len(writes) == 1 + key // 2 % 7:
+            deaths.append(path)
+            if key % 2:
+                write(path, data)
+            raise Killed
+        write(path, data)
+
+    monkeypatch.setattr(folder_module, "write_durably", deadly)
+    monkeypatch.setattr(run, "write_durably", deadly)
+    for _ in range(200):
+        writes = []
+        try:
+            found = search(space, "digits", tmp_path / "s", **arguments)
+        except Killed:
+            continue
+        break
+    rows = _results(tmp_path / "s")
+    assert {"state.json", "trial.json", "result.json"} <= {path.name for path in deaths}
+    assert found["completed"] == len(rows) == whole
+    assert len(set(_points(tmp_path / "s"))) == whole
+    if oracle != "bayesian":  # which knows less, in another order, after a death
+        assert sorted(_points(tmp_path / "s")) == sorted(_points(tmp_path / "whole"))
+    kept = json.loads((tmp_path / "s/best/trial.json").read_text())
+    assert kept["score"] == max(row["score"] for row in rows)
+
+
+def test_faults_cost_themselves_and_say_why(pretending, tmp_path):
+    space = Space(
+        model="ResNeXt35",
+        vary={"label_smoothing": [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6], "cardinality": [8]},
+    )
+    found = search(
+        space, "digits", tmp_path, oracle="grid", epochs=1, workers=2, time_limit=4.0, attempts=2
+    )
+    reasons = {row["label_smoothing"]: row["reason"] for row in rows_of(Folder(tmp_path))}
+    assert (found["completed"], found["failed"], found["stopped"]) == (1, 6, None)
+    assert reasons[0.0] is None
+    assert reasons[0.1] == "RuntimeError: planted"
+    assert reasons[0.2].startswith("out of memory: MemoryError")
+    assert "nan" in reasons[0.3]
+    assert reasons[0.4] == "not finished within the time limit of 4 seconds"
+    assert reasons[0.5] == "killed (SIGKILL): out of memory, most likely"
+    assert reasons[0.6].startswith("ended with exit code 3")
+    starts = {row["label_smoothing"]: row["starts"] for row in rows_of(Folder(tmp_path))}
+    assert starts[0.5] == 2 and starts[0.1] == starts[0.4] == 1
+
+
+def test_a_search_that_only_fails_gives_up(pretending, tmp_path):
+    space = Space(
+        model="ResNeXt35", vary={"label_smoothing": [0.1], "cardinality": [1, 2, 4, 8, 16, 32]}
+    )
+    found = search(space, "digits", tmp_path, oracle="grid", epochs=1)
+    assert found["best"] is None and found["failed"] == run.FAILURES_TO_STOP
+    assert "planted" in found["stopped"]
+
+
+def test_the_best_model_is_kept_and_others_are_not(space, at_once, tmp_path):
+    found = search(space, "digits", tmp_path, oracle="grid")
+    best = found["best"]["trial"]
+    assert (tmp_path / "best/model.keras").read_text().split()[0] == best
+    kept = {trial.id for trial in Folder(tmp_path).trials() if trial.models}
+    assert kept == {row["trial"] for row in rows_of(Folder(tmp_path)) if row["front"]}
+    recipe = get_recipe(tmp_path / "best/recipe.json")
+    for name in ("cardinality", "width_per_group"):
+        assert recipe.network[name] == found["best"][name]
+    assert recipe.label_smoothing == found["best"]["label_smoothing"]
+    assert (recipe.model, recipe.epochs, recipe.image_size) == ("ResNeXt35", 9, 32)
+
+
+def test_more_trials_go_on_and_another_search_is_refused(space, at_once, tmp_path):
+    search(space, "digits", tmp_path, oracle="random", trials=3)
+    before = _results(tmp_path)
+    found = search(space, "digits", tmp_path, oracle="random", trials=6)
+    assert found["completed"] == 6
+    again = {row["trial"]: row["score"] for row in _results(tmp_path)}
+    assert all(int(row["trial"]) in {int(t) for t in again} for row in before)
+    assert go_on(tmp_path)["completed"] == len(at_once) == 6
+    with pytest.raises(ValueError, match="oracle='random'.*Received: oracle='grid'"):
+        search(space, "digits", tmp_path, oracle="grid")
+    with pytest.raises(ValueError, match="holds no search"):
+        go_on(tmp_path / "nowhere")
+
+
+WRONG = {
+    "epochs": (-1, "at least 1"),
+    "holdout": (1.0, "below 1"),
+    "time_limit": (0, "above 0"),
+    "workers": (0, "at least 1"),
+    "oracle": ("bayes", "bayesian"),
+    "factor": (1, "at least 2"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_arguments_are_refused(name, space, at_once, tmp_path):
+    value, says = WRONG[name]
+    with pytest.raises(ValueError, match=says):
+        search(space, "digits", tmp_path, **{name: value})
+    assert not at_once
+
+
+def test_hyperband_takes_no_number_of_trials(space, at_once, tmp_path):
+    with pytest.raises(ValueError, match="leave `trials`"):
+        search(space, "digits", tmp_path, oracle="hyperband", trials=5)
+
+
+def test_cores_are_shared_out(monkeypatch):
+    monkeypatch.setattr(run.os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
+    monkeypatch.setattr(run, "visible_gpus", lambda: [])
+    assert [slot.cores for slot in run.make_slots(2)] == [(0, 2), (1, 3)]
+    assert [slot.cores for slot in run.make_slots(1)] == [()]
+    assert [slot.cores for slot in run.make_slots(6)][3:] == [(3,), (0,), (1,)]
+    monkeypatch.setattr(run, "visible_gpus", lambda: ["0", "2"])
+    assert [slot.gpu for slot in run.make_slots(3)] == ["0", "2", "0"]
+
+
+def test_every_signal_has_words():
+    for number in signal.valid_signals():
+        assert run.why_ended(-number, 1.0, run.Path("nowhere"))

@@ -1,0 +1,14 @@
+"""ResNeXt on scikit-learn's handwritten digits: minutes on a laptop.
+
+keras-resnext tune --space tuning/digits.py --data digits --output runs/tune-digits
+"""
+
+model = "ResNeXt35"
+budget = {"macs": "ResNeXt35", "tolerance": 0.05}
+vary = {
+    "cardinality": [1, 2, 4, 8, 16],
+    "l2": {"low": 1e-6, "high": 1e-3, "scale": "log"},
+    "learning_rate": {"low": 0.02, "high": 0.5, "scale": "log"},
+}
+# The penalty in the loss takes the place of the decoupled decay.
+fixed = {"epochs": 4, "weight_decay": 0.0}
