@@ -369,11 +369,12 @@ class _Worker:
         for name, result in finished.items():
             oracles.end(self.oracle, name, result)
         if finished:
-            self.folder.write(STATE, oracles.state_of(self.oracle))
             rows = rows_of(self.folder)
             write_rows(self.folder.path / TABLE, rows)
             self._keep_best(rows)
             self._stop_if_hopeless(rows)
+            # Last: until then all of it is done again.
+            self.folder.write(STATE, oracles.state_of(self.oracle))
 
     def _adopt(self):
         for trial in list(self.oracle.ongoing_trials.values()):
@@ -487,7 +488,7 @@ class _Worker:
             if row["status"] == "running":
                 continue
             # Hyperband's later rounds go on from earlier ones.
-            wanted = row["front"] or self.asked.oracle == "hyperband"
+            wanted = row["front"] or row is best or self.asked.oracle == "hyperband"
             for path in self.folder.trial(row["trial"]).large_files(with_models=not wanted):
                 path.unlink(missing_ok=True)
 
