@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from keras_resnext import cli
+from keras_resnext.cli import shared, training
 from keras_resnext.models import variants
 from keras_resnext.training.recipes import RECIPES
 from keras_resnext.training.run_folder import EVENTS, RUN_FILES
@@ -166,7 +167,7 @@ sys.exit(code != 2 or "keras" in sys.modules or "tensorflow" in sys.modules)
     ],
 )
 def test_overrides(text, expected):
-    assert cli._override(text) == expected
+    assert shared.override(text) == expected
 
 
 def test_recipes(capsys):
@@ -184,8 +185,8 @@ def test_recipes(capsys):
 
 def recipe_of(*arguments):
     options = cli.build_parser().parse_args(["train", *map(str, arguments)])
-    recipe, network = cli._recipe(options)
-    name, size, recipe = cli._trained_model(options, recipe, network)
+    recipe, network = training._recipe(options)
+    name, size, recipe = training._trained_model(options, recipe, network)
     return name, size, recipe, network
 
 
@@ -279,11 +280,11 @@ def test_version(capsys):
 
 def test_tensorflow_is_quiet_only_while_it_is_imported(capfd, monkeypatch):
     monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
-    with cli._quiet_tensorflow():
+    with shared.quiet_tensorflow():
         os.write(2, b"greetings\n")
     os.write(2, b"trouble\n")
     assert capfd.readouterr().err == "trouble\n"
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
-    with cli._quiet_tensorflow():
+    with shared.quiet_tensorflow():
         os.write(2, b"asked for\n")
     assert capfd.readouterr().err == "asked for\n"

@@ -1,4 +1,4 @@
-"""``keras-resnext tune``: parsing and printing only."""
+"""tune."""
 
 import argparse
 import os
@@ -6,14 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from keras_resnext.search.folder import Folder, training_command
-from keras_resnext.search.space import load_space
-
-INTERRUPTED = 130
+from keras_resnext.cli.shared import INTERRUPTED, Command
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of ``tune`` to a parser."""
+def _tune_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--space", metavar="FILE", help="what is searched: see tuning/ for ready ones")
     add("--data", default="digits", metavar="DATA", help="as in train; default: %(default)s")
@@ -57,18 +53,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
 
 
-def tune(options: argparse.Namespace) -> int:
-    """Search, or go on with the search that the output holds.
+def _tune(options: argparse.Namespace) -> int:
+    """Search, or go on with the search that the output holds; 1 if no trial was completed."""
+    from keras_resnext.search.space import load_space
 
-    Args:
-        options: Parsed.
-
-    Returns:
-        The exit code: 0, 1 if no trial was completed, 130 after Ctrl-C.
-
-    Raises:
-        ValueError: For wrong arguments.
-    """
     space = load_space(options.space) if options.space else None
     if space is None and not Path(options.output, "search.json").is_file():
         raise ValueError(
@@ -112,6 +100,8 @@ def _without_tensorflow() -> Iterator[None]:
 
 
 def _tell(found: dict) -> int:
+    from keras_resnext.search.folder import Folder, training_command
+
     print(f"{found['completed']} trials completed, {found['failed']} failed.")
     if found["stopped"]:
         print(f"Given up: {found['stopped']}")
@@ -122,3 +112,6 @@ def _tell(found: dict) -> int:
     print(f"Saved in {output}: report.html, trials.csv, best/model.keras, best/recipe.json")
     print(f"To train it on all images: {training_command(Folder(output))}")
     return 0
+
+
+COMMANDS = (Command("tune", "Search hyperparameters at equal cost.", _tune_arguments, _tune),)

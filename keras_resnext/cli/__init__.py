@@ -1,0 +1,98 @@
+"""The ``keras-resnext`` command: parsing and printing only.
+
+Keras, TensorFlow, NumPy and Matplotlib are imported within the functions that run a sub-command,
+after everything that can be checked without them: ``--help`` and a mistyped name answer at once.
+A module has the verbs of one subject, each a function that adds its arguments to a parser and one
+that runs; its ``COMMANDS`` are their rows of the table.
+"""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from importlib import metadata
+
+from keras_resnext.cli import data, inference, models, search, training
+from keras_resnext.cli.shared import INTERRUPTED, PROGRAM
+from keras_resnext.errors import unknown
+from keras_resnext.version import __version__
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        arguments: Those after the program's name. Default: those of this process.
+
+    Returns:
+        The exit code: 0, 1 if training diverged, an image was unreadable or a file could not be
+        written, 2 for wrong arguments, 130 after Ctrl-C.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = build_parser().parse_args(arguments)
+    options.command = shlex.join([PROGRAM, *arguments])
+    try:
+        return options.run(options)
+    except (ValueError, ArithmeticError, OSError) as error:
+        print(f"{PROGRAM}: error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ValueError) else 1
+    except KeyboardInterrupt:
+        print(f"{PROGRAM}: interrupted before anything was finished", file=sys.stderr)
+        return INTERRUPTED
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Give the parser of the command and all its sub-commands."""
+    parser = Parser(prog=PROGRAM, description="ResNet and ResNeXt for Keras 3.")
+    parser.add_argument("--version", action=Version, nargs=0, help="print versions and exit")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        own = commands.add_parser(command.name, help=command.summary, description=command.summary)
+        command.add_arguments(own)
+        own.set_defaults(run=command.run)
+    return parser
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, naming what was nearly typed."""
+
+    def _check_value(self, action, value):
+        if action.choices is not None and value not in action.choices:
+            name = action.dest if action.option_strings else "command"
+            raise argparse.ArgumentError(None, unknown(name, value, action.choices))
+
+    def parse_args(self, args=None, namespace=None):
+        options, rest = self.parse_known_args(args, namespace)
+        if rest:
+            valid = {name for parser in self._all() for name in parser._option_string_actions}
+            self.error(unknown("argument", rest[0].split("=")[0], sorted(valid)))
+        return options
+
+    def _all(self) -> Iterator["Parser"]:
+        yield self
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for parser in action.choices.values():
+                    yield from parser._all()
+
+
+class Version(argparse.Action):
+    """Prints the versions that a bug report needs."""
+
+    def __call__(self, parser, *_):
+        found = [f"{PROGRAM} {__version__}"]
+        for name in ("keras", "tensorflow", "jax", "torch"):
+            with suppress(metadata.PackageNotFoundError):
+                found.append(f"{name} {metadata.version(name)}")
+        print(", ".join(found))
+        parser.exit()
+
+
+COMMANDS = (
+    *training.COMMANDS,
+    *search.COMMANDS,
+    *inference.COMMANDS,
+    *data.COMMANDS,
+    *models.COMMANDS,
+)

@@ -1,0 +1,240 @@
+"""data and profile."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+
+from keras_resnext.cli.shared import (
+    AUGMENTATION_HELP,
+    DATA_HELP,
+    MIXING_HELP,
+    Command,
+    budget_of,
+    cache_arguments,
+    cache_of,
+    print_json,
+    quiet_tensorflow,
+)
+
+
+def _data_arguments(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in DATA_COMMANDS:
+        own = commands.add_parser(command.name, help=command.summary, description=command.summary)
+        own.add_argument("--data", default="digits", help=DATA_HELP)
+        own.add_argument(
+            "--image-size", type=int, metavar="PIXELS", help="default: the images' own"
+        )
+        own.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
+        command.add_arguments(own)
+        own.set_defaults(run=command.run)
+
+
+def _pipeline_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--augmentation", metavar="NAME", help=AUGMENTATION_HELP)
+    parser.add_argument("--mixing", default="none", metavar="NAMES", help=MIXING_HELP)
+
+
+def _show_arguments(parser: argparse.ArgumentParser) -> None:
+    _pipeline_arguments(parser)
+    add = parser.add_argument
+    add("--count", type=int, default=24, metavar="N", help="images; default: %(default)s")
+    add("--output", default="data.png", metavar="FILE", help="default: %(default)s")
+
+
+def _show(options: argparse.Namespace) -> int:
+    from keras_resnext.data.datasets import load_dataset
+
+    dataset = load_dataset(options.data, options.image_size, options.seed)
+    with quiet_tensorflow():
+        from keras_resnext.data.profile import example_batch
+
+    images, labels = example_batch(
+        dataset,
+        options.count,
+        augmentation=options.augmentation,
+        mixing=options.mixing,
+        seed=options.seed,
+        cache=False,
+    )
+    from keras_resnext.plots import plot_grid
+
+    captions = [_caption(label, dataset.class_names) for label in labels]
+    title = f"{dataset.name}: {options.augmentation or dataset.augmentation}, {options.mixing}"
+    plot_grid(images, captions, options.output, title)
+    print(f"Saved in {options.output}: {len(images)} images of {dataset.name} as they are fed.")
+    return 0
+
+
+def _caption(label, names: Sequence[str]) -> str:
+    """The classes of a label, by weight, where there are several."""
+    strongest = [int(number) for number in label.argsort()[::-1][:4] if label[number] > 0.005]
+    if len(strongest) == 1:
+        return names[strongest[0]]
+    return "\n".join(f"{names[number]} {label[number]:.2f}" for number in strongest)
+
+
+def _check_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _check(options: argparse.Namespace) -> int:
+    from keras_resnext.data.datasets import load_dataset
+
+    # The size plays no part here, but that images differ in it is no fault.
+    dataset = load_dataset(options.data, options.image_size or 224, options.seed, "skip")
+    with quiet_tensorflow():
+        from keras_resnext.data.check import check_dataset
+
+    report = check_dataset(dataset)
+    if options.json:
+        print_json(asdict(report))
+    else:
+        _print_report(report)
+    return 1 if report.broken else 0
+
+
+def _print_report(report) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    table.add_column("class", no_wrap=True)
+    for heading in ("training", "test"):
+        table.add_column(heading, justify="right")
+    for name, (train, test) in report.counts.items():
+        table.add_row(name, f"{train:,}", f"{test:,}")
+    table.add_section()
+    sums = (sum(column) for column in zip(*report.counts.values(), strict=True))
+    table.add_row("all", *(f"{total:,}" for total in sums))
+    Console().print(table)
+    if report.sizes:
+        sizes = (f"{width}x{height}" for height, width in report.sizes)
+        print("pixels (least, median, greatest): " + ", ".join(sizes))
+    print(f"broken files: {len(report.broken)}")
+    for path, fault in report.broken.items():
+        print(f"  {path}: {fault}")
+    print(f"test files that are training files too: {len(report.duplicates)}")
+    for train, test in report.duplicates:
+        print(f"  {test} is {train}")
+
+
+def _pack_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--output", required=True, metavar="FOLDER", help="to write to, or to go on in")
+    add("--shard-images", type=int, default=1024, metavar="N", help="a file; default: %(default)s")
+    add("--on-error", choices=("raise", "skip"), default="raise", help="default: %(default)s")
+
+
+def _pack(options: argparse.Namespace) -> int:
+    from rich.progress import Progress
+
+    from keras_resnext.data.datasets import load_dataset
+
+    dataset = load_dataset(options.data, options.image_size, options.seed, options.on_error)
+    with quiet_tensorflow():
+        from keras_resnext.data.pack import write_pack
+
+    with Progress() as bar:
+        task = bar.add_task("packing")
+        folder = write_pack(
+            dataset,
+            options.output,
+            options.shard_images,
+            lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    print(f"Packed in {folder}: keras-resnext train --data {folder}")
+    return 0
+
+
+def _profile_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--data", default="digits", help=DATA_HELP)
+    add("--model", metavar="NAME", help="whose training step is fed; default: the pipeline alone")
+    add("--batch-size", type=int, metavar="N", help="default: the data set's own")
+    add("--image-size", type=int, metavar="PIXELS", help="default: the model's own")
+    add("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
+    _pipeline_arguments(parser)
+    cache_arguments(parser)
+    add("--seconds", type=float, default=3.0, metavar="S", help="a measurement; default: 3")
+    add("--output", default="profile.png", metavar="FILE", help="default: %(default)s")
+
+
+def _profile(options: argparse.Namespace) -> int:
+    from keras_resnext.models import variants
+
+    variant = variants.get(options.model) if options.model else None
+    from keras_resnext.data.datasets import load_dataset
+
+    size = options.image_size or (variant and variant.input_size)
+    dataset = load_dataset(options.data, size, options.seed, options.on_error or "raise")
+    step = _training_step(variant, dataset) if variant else None
+    with quiet_tensorflow():
+        from keras_resnext.data.profile import profile_pipeline
+
+    profile = profile_pipeline(
+        dataset,
+        step,
+        options.batch_size,
+        seconds=options.seconds,
+        seed=options.seed,
+        augmentation=options.augmentation,
+        mixing=options.mixing,
+        cache=cache_of(options),
+        memory_budget=budget_of(options),
+    )
+    from keras_resnext.plots import plot_profile
+
+    title = f"{variant.name} on {dataset.name}" if variant else dataset.name
+    plot_profile(profile, options.output, title)
+    _print_profile(profile)
+    print(f"Saved in {options.output}")
+    return 0
+
+
+def _training_step(variant, dataset) -> Callable:
+    with quiet_tensorflow():
+        import keras
+
+        from keras_resnext.applications import create_model
+        from keras_resnext.training.compile import compile_recipe
+
+        keras.distribution.list_devices()
+    shape = (dataset.image_size, dataset.image_size, 3)
+    model = create_model(variant.name, input_shape=shape, classes=dataset.classes)
+    compile_recipe(model, "default", steps=1000)
+    return model.train_on_batch
+
+
+def _print_profile(profile) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    table.add_column("images a second", no_wrap=True)
+    for heading in ("by itself", "in place"):
+        table.add_column(heading, justify="right")
+    for name, rate in profile.stages.items():
+        table.add_row(name, f"{rate:,.0f}", f"{profile.in_place[name]:,.0f}")
+    if profile.model is not None:
+        table.add_section()
+        table.add_row("the model's step", f"{profile.model:,.0f}", f"{profile.together:,.0f}")
+    Console().print(table)
+    if profile.waiting is not None:
+        print(f"The step waits for data {profile.waiting:.1%} of the time.")
+    print(f"Kept between epochs: {profile.cache.kind}: {profile.cache.reason}")
+    print(profile.verdict)
+
+
+DATA_COMMANDS = (
+    Command("show", "Draw what a network will see, with labels.", _show_arguments, _show),
+    Command(
+        "check", "Report counts, sizes, broken files and duplicates.", _check_arguments, _check
+    ),
+    Command("pack", "Write a data set as TFRecord shards.", _pack_arguments, _pack),
+)
+
+COMMANDS = (
+    Command("data", "Show, check or pack a data set.", _data_arguments, lambda options: 2),
+    Command("profile", "Say what holds a pipeline back.", _profile_arguments, _profile),
+)

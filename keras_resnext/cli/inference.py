@@ -1,0 +1,253 @@
+"""predict, export, benchmark and convert."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from keras_resnext.cli.shared import (
+    PROGRAM,
+    Command,
+    override,
+    print_json,
+    quiet_tensorflow,
+    set_argument,
+)
+
+
+def _convert_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", help="a .safetensors, .pth or keras.applications' .h5; or .keras")
+    parser.add_argument("target", help="a .keras or .weights.h5; or a .safetensors for timm")
+    parser.add_argument("--model", required=True, metavar="NAME", help="ours or timm's; see list")
+    parser.add_argument("--classes", type=int, metavar="N", help="default: those of the source")
+    set_argument(parser)
+
+
+def _convert(options: argparse.Namespace) -> int:
+    overrides = dict(override(text) for text in options.overrides)
+    with quiet_tensorflow():
+        from keras_resnext.convert import convert
+    model = convert(options.source, options.target, options.model, options.classes, **overrides)
+    print(f"{options.target}: {model.name}, {model.count_params() / 1e6:.2f} M parameters")
+    return 0
+
+
+_MODEL_HELP = "a run's folder, a .keras file, or a name (see list) with --weights"
+
+
+def classifier_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help=_MODEL_HELP)
+    parser.add_argument("--weights", metavar="FILE", help="of a named network")
+    parser.add_argument(
+        "--image-size", type=int, metavar="PIXELS", help="default: the run's or the model's own"
+    )
+
+
+def _predict_arguments(parser: argparse.ArgumentParser) -> None:
+    classifier_arguments(parser)
+    add = parser.add_argument
+    add("images", nargs="+", metavar="IMAGE", help="files, and folders with images in or below")
+    add("--top", type=int, default=5, metavar="N", help="classes an image; default: %(default)s")
+    add("--batch-size", type=int, default=32, metavar="N", help="default: %(default)s")
+    add("--json", action="store_true", help="print JSON")
+    add(
+        "--explain",
+        metavar="FOLDER",
+        help="write a Grad-CAM picture of each image there: where the best class was seen",
+    )
+
+
+def _predict(options: argparse.Namespace) -> int:
+    _at_least_one("--top", options.top)
+    _at_least_one("--batch-size", options.batch_size)
+    classifier = load_classifier(options)
+
+    from keras_resnext.evaluation.predict import find_images, predict
+
+    paths = find_images(options.images)
+    answers = predict(classifier, paths, options.top, options.batch_size)
+    if options.explain:
+        from keras_resnext.evaluation.explain import explain_files
+
+        answers = explain_files(classifier, answers, options.explain)
+    answers = list(answers)
+    _SHOW_ANSWERS[options.json](answers)
+    faults = [answer["error"] for answer in answers if "error" in answer]
+    for fault in faults:
+        print(f"{PROGRAM}: error: {fault}", file=sys.stderr)
+    return 1 if faults else 0
+
+
+def load_classifier(options: argparse.Namespace):
+    from keras_resnext.evaluation.source import find_model
+
+    find_model(options.model, options.weights)
+    with quiet_tensorflow():
+        from keras_resnext.evaluation.predict import load_classifier
+
+        return load_classifier(options.model, options.weights, options.image_size)
+
+
+def _at_least_one(name: str, value: int) -> None:
+    if value < 1:
+        raise ValueError(f"Invalid value for {name}. Expected at least 1. Received: {value}")
+
+
+def _print_answers(answers: Sequence[dict]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    table.add_column("image", overflow="fold")
+    table.add_column("class", overflow="fold")
+    table.add_column("probability", justify="right")
+    for answer in answers:
+        for place, found in enumerate(answer.get("classes", ())):
+            image = answer["image"] if place == 0 else ""
+            table.add_row(image, found["name"], f"{found['probability']:.2%}")
+        table.add_section()
+    if table.row_count:
+        Console().print(table)
+    explained = [answer["explanation"] for answer in answers if "explanation" in answer]
+    if explained:
+        print(f"Explained in {', '.join(explained)}")
+
+
+def _export_arguments(parser: argparse.ArgumentParser) -> None:
+    classifier_arguments(parser)
+    add = parser.add_argument
+    add("--format", default="savedmodel", metavar="NAME", help="savedmodel, onnx, openvino, litert")
+    add("--precision", default="float32", metavar="NAME", help="float32, bfloat16 or int8")
+    add(
+        "--preprocess",
+        action="store_true",
+        help="put resizing and normalizing into it: it takes uint8 images of any size",
+    )
+    add(
+        "--calibrate",
+        metavar="FOLDER",
+        help="images to check with, and, for int8, to calibrate with; a few hundred are enough",
+    )
+    add("-o", "--output", required=True, metavar="PATH", help="of the file or folder to write")
+
+
+def _export(options: argparse.Namespace) -> int:
+    from keras_resnext.export import check_format, check_path
+
+    check_format(options.format, options.precision, options.calibrate is not None)
+    check_path(options.output, options.format)
+    classifier = load_classifier(options)
+
+    from keras_resnext.evaluation.predict import ImageBatches, find_images, read_image
+    from keras_resnext.export import export_model
+
+    layer = classifier.preprocessing if options.preprocess else None
+    read = read_image if options.preprocess else classifier.read
+    images = None
+    if options.calibrate:
+        images = ImageBatches(find_images([options.calibrate]), read)
+    report = export_model(
+        classifier.model, options.output, options.format, options.precision, images, layer
+    )
+    print(f"Written: {report['path']}")
+    print(
+        f"Against the model's own outputs on {report['images']} photographs: largest difference "
+        f"{report['largest_difference']:.2g} (largest output {report['largest_output']:.2g}), "
+        f"the same best class on {report['same_top1']:.1%}"
+    )
+    return 0
+
+
+def _benchmark_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("models", nargs="+", metavar="MODEL", help="names (see list) and .keras files")
+    add(
+        "--forms",
+        nargs="+",
+        default=["keras", "folded"],
+        metavar="NAME",
+        help="keras, folded, savedmodel, onnx, openvino, litert; default: keras folded",
+    )
+    add(
+        "--precision",
+        nargs="+",
+        default=["float32"],
+        metavar="NAME",
+        help="float32, bfloat16, int8; default: float32",
+    )
+    add("--batch-size", nargs="+", type=int, default=[1, 16], metavar="N", help="default: 1 16")
+    add("--image-size", type=int, metavar="PIXELS", help="default: the model's own")
+    add("--seconds", type=float, default=2.0, metavar="X", help="of each; default: %(default)s")
+    add("--json", action="store_true", help="print JSON")
+    add("--plot", metavar="FILE", help="write a picture (PNG)")
+
+
+def _benchmark(options: argparse.Namespace) -> int:
+    from keras_resnext.models import variants
+
+    names = [m if os.path.isfile(m) else variants.get(m).name for m in options.models]
+    with quiet_tensorflow():
+        import keras
+
+        from keras_resnext.applications import create_model
+        from keras_resnext.evaluation.throughput import check, throughput
+    check(options.forms, options.precision, options.batch_size)
+    shape = (options.image_size, options.image_size, 3) if options.image_size else None
+    rows = []
+    for name in names:
+        if os.path.isfile(name):
+            model = keras.saving.load_model(name, compile=False)
+        else:
+            model = create_model(name, input_shape=shape)
+        measured = throughput(
+            model, options.forms, options.precision, options.batch_size, options.seconds
+        )
+        for row in measured:
+            rows.append(row)
+            print(_measurement(row), file=sys.stderr)
+    _SHOW_THROUGHPUT[options.json](rows)
+    if options.plot:
+        from keras_resnext.plots import plot_throughput
+
+        plot_throughput(rows, options.plot, "Inference on this machine")
+    return 0
+
+
+def _measurement(row: dict) -> str:
+    return (
+        f"{row['model']}, {row['form']}, {row['precision']}, batch of {row['batch_size']}: "
+        f"{row['images_per_second']:.3g} images a second"
+    )
+
+
+def _print_throughput(rows: Sequence[dict]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    for heading in ("model", "form", "precision"):
+        table.add_column(heading)
+    for heading in ("batch", "compile s", "latency ms", "images/s"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(
+            *(row[key] for key in ("model", "form", "precision")),
+            str(row["batch_size"]),
+            f"{row['compile_seconds']:.1f}",
+            f"{row['latency_ms']:.1f}",
+            f"{row['images_per_second']:.3g}",
+        )
+    Console().print(table)
+
+
+_SHOW_ANSWERS = {False: _print_answers, True: print_json}
+
+
+_SHOW_THROUGHPUT = {False: _print_throughput, True: print_json}
+
+COMMANDS = (
+    Command("predict", "Say what is on images.", _predict_arguments, _predict),
+    Command("export", "Write a model for another runtime.", _export_arguments, _export),
+    Command("benchmark", "Measure how fast networks answer.", _benchmark_arguments, _benchmark),
+    Command("convert", "Convert weights to Keras, or to timm.", _convert_arguments, _convert),
+)

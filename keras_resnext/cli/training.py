@@ -1,0 +1,343 @@
+"""train, recipes and doctor."""
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+
+from keras_resnext.cli.shared import (
+    AUGMENTATION_HELP,
+    BASELINE,
+    BASELINE_SIZE,
+    DATA_HELP,
+    INTERRUPTED,
+    MIXING_HELP,
+    SMALL,
+    Command,
+    budget_of,
+    cache_arguments,
+    cache_of,
+    ending_at_once,
+    importing,
+    override,
+    print_json,
+)
+
+
+def _train_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--recipe", default="default", metavar="NAME", help="see recipes; or a .json file")
+    add("--model", metavar="NAME", help=_TRAINED_HELP)
+    add("--data", default="digits", help=DATA_HELP)
+    add("--weights", help=_WEIGHTS_HELP)
+    _recipe_arguments(parser)
+    cache_arguments(parser)
+    add("--smoke", action="store_true", help="try the recipe: a tiny network, two epochs")
+    add("--strategy", default="auto", choices=STRATEGIES, help=_STRATEGY_HELP)
+    add(
+        "--restarts",
+        type=int,
+        default=0,
+        metavar="N",
+        help="start a worker of several again when it fails, at most N times",
+    )
+    add("--output", metavar="FOLDER", help="default: runs/MODEL-DATA, -2, -3, ...")
+    add("--overwrite", action="store_true", help="replace the run that --output holds")
+    add("--resume", metavar="FOLDER", help="go on with a run; nothing else is needed")
+    add("--go-on", action="store_true", help="go on with the run in --output, if there is one")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="change a field of the recipe (see recipes) or of the model's configuration (see "
+        "info), any number of times",
+    )
+
+
+_TRAINED_HELP = (
+    "default: the recipe's, or a small ResNeXt; see list; or keras:NAME of keras.applications"
+)
+
+
+_WEIGHTS_HELP = (
+    "to go on from: imagenet or another tag of a published checkpoint, or a file of ours, "
+    "timm's, torchvision's or keras.applications'; the classifier is new"
+)
+
+
+_STRATEGY_HELP = (
+    "auto: all devices of this machine; none: one; mirrored: all, one copy of the weights each; "
+    "multi_worker: several machines, on JAX (see examples/cluster); default: %(default)s"
+)
+
+
+STRATEGIES = ("auto", "none", "mirrored", "multi_worker")
+
+
+# An argument each for what is changed most: name, type, metavar, help. The default is the recipe's.
+RECIPE_ARGUMENTS = (
+    ("epochs", int, "N", "passes over the training images"),
+    ("batch-size", int, "N", "images an update of the weights"),
+    ("accumulate", int, "N", "parts that a batch is computed in, to save memory"),
+    ("image-size", int, "PIXELS", "of the training images"),
+    ("precision", str, "NAME", "float32, mixed_float16, mixed_bfloat16 or auto"),
+    ("optimizer", str, "NAME", "sgd, adam, adamw or lamb"),
+    ("learning-rate", float, "X", "the highest"),
+    ("weight-decay", float, "X", "decoupled, of kernels"),
+    ("l2", float, "X", "factor of an L2 penalty in the loss"),
+    ("label-smoothing", float, "X", "share of each label that is spread evenly"),
+    ("augmentation", str, "NAME", AUGMENTATION_HELP),
+    ("mixing", str, "NAMES", MIXING_HELP),
+    ("ema", float, "X", "share that an average of the weights keeps at each update"),
+    ("teacher", str, "FILE", "a model to learn from: a .keras file, or a run"),
+    ("freeze", int, "STAGE", "keep the stem (0) to stage STAGE as they are"),
+    ("stage-decay", float, "X", "what each stage's learning rate is of that above it"),
+    ("seed", int, "N", "of weights, order and augmentation"),
+)
+
+
+def _recipe_arguments(parser: argparse.ArgumentParser) -> None:
+    for name, kind, metavar, text in RECIPE_ARGUMENTS:
+        parser.add_argument(f"--{name}", type=kind, metavar=metavar, help=text)
+
+
+def _train(options: argparse.Namespace) -> int:
+    from keras_resnext.training.run_folder import check_output
+
+    if options.restarts:
+        return _supervised(options)
+    if options.resume:
+        return _report(_resume(options))
+    recipe, network = _recipe(options)
+    model, size, recipe = _trained_model(options, recipe, network)
+    goes_on = options.go_on and options.output is not None
+    check_output(options.output, options.overwrite or goes_on)
+    with ending_at_once():
+        from keras_resnext.data.datasets import load_dataset
+
+    dataset = load_dataset(options.data, size, recipe.seed, recipe.on_error)
+    with importing():
+        import keras
+
+        from keras_resnext.training.distribution import join
+        from keras_resnext.training.session import Session
+
+        join(options.strategy)
+        keras.distribution.list_devices()  # has its say on a missing GPU
+    session = Session(model, options.data, size, recipe, options.weights, network)
+    return _report(
+        session.train(
+            dataset,
+            options.output,
+            overwrite=options.overwrite or goes_on,
+            resume=goes_on,
+            strategy=options.strategy,
+            record={"command": options.command},
+        )
+    )
+
+
+def _supervised(options: argparse.Namespace) -> int:
+    """Run this very command without --restarts; from the second time on it goes on."""
+    if not options.output:
+        raise ValueError("--restarts needs --output: it is how the run is found again.")
+    with importing():
+        from keras_resnext.training.distribution import supervise
+
+    arguments = [*shlex.split(options.command)[1:], "--restarts", "0", "--go-on"]
+    command = [sys.executable, "-m", "keras_resnext", *arguments]
+    return supervise(command, options.restarts, fine=(0, 2, INTERRUPTED))
+
+
+def _resume(options: argparse.Namespace) -> dict:
+    from keras_resnext.training.run_folder import check_resumable
+
+    check_resumable(options.resume)
+    with importing():
+        import keras
+
+        from keras_resnext.training.distribution import join
+        from keras_resnext.training.session import resume
+
+        join(options.strategy)
+        keras.distribution.list_devices()
+    return resume(options.resume, strategy=options.strategy)
+
+
+def _report(summary: dict) -> int:
+    _print_summary(summary)
+    return INTERRUPTED if summary["interrupted"] else 0
+
+
+def _recipe(options: argparse.Namespace):
+    """The recipe with what was asked for, and the fields of the network's configuration."""
+    from keras_resnext.training import recipes
+
+    recipe = recipes.get_recipe(options.recipe)
+    recipe = recipe.smoke() if options.smoke else recipe
+    names = [name.replace("-", "_") for name, *_ in RECIPE_ARGUMENTS]
+    given = {name: getattr(options, name) for name in names}
+    given |= {"cache": options.cache and cache_of(options), "memory_budget": budget_of(options)}
+    given |= {"on_error": options.on_error}
+    changed = {name: value for name, value in given.items() if value is not None}
+    fields, network = recipes.split_overrides(dict(override(text) for text in options.overrides))
+    return recipe.replace(**changed, **fields), network
+
+
+def _trained_model(options: argparse.Namespace, recipe, network: dict) -> tuple:
+    """The network's name, the edge of its training images, and the recipe for them."""
+    from keras_resnext.models import variants
+    from keras_resnext.training import recipes
+
+    name = options.model or recipe.model or variants.DEFAULT_MODEL
+    if name.lower().startswith(BASELINE):
+        return name, recipe.image_size or BASELINE_SIZE, recipe
+    variant = variants.get(name)
+    recipes.check_overrides(network, variant.config)
+    if recipe.image_size and not options.image_size and variant.input_size < SMALL:
+        # A recipe of photographs for a network of thumbnails.
+        recipe = recipe.replace(image_size=None, test_size=None)
+    return variant.name, recipe.image_size or variant.input_size, recipe
+
+
+def _print_summary(summary: dict) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    title = f"{summary['model']} on {summary['data']}"
+    if summary["interrupted"]:
+        title += f": interrupted, test results of epoch {summary['epochs']}"
+    table = Table(show_header=False)
+    for label, text in _summary_rows(summary):
+        table.add_row(label, text)
+    # Paths stay out of the table, which would cut them.
+    print(title)
+    Console().print(table)
+    print(f"Saved in {summary['output']}: {', '.join(sorted(os.listdir(summary['output'])))}")
+
+
+def _summary_rows(summary: dict) -> Iterator[tuple[str, str]]:
+    if summary["test_top1"] is not None:
+        yield "test top-1", f"{summary['test_top1']:.2%}"
+    if summary["test_top5"] is not None:
+        yield "test top-5", f"{summary['test_top5']:.2%}"
+    yield "epochs", str(summary["epochs"])
+    if summary["images_per_second"] is not None:
+        yield "training", f"{summary['images_per_second']:,.0f} images a second"
+    if summary["waiting_for_data"] is not None:
+        yield "waiting for data", f"{summary['waiting_for_data']:.1%} of it"
+    yield "time", f"{summary['seconds']:.1f} seconds"
+    yield "parameters", f"{summary['parameters'] / 1e6:.2f} M"
+    yield "multiply-adds", f"{summary['macs'] / 1e9:.3f} G an image"
+
+
+def _recipes_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", nargs="?", help="explain this one; default: list all")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _recipes(options: argparse.Namespace) -> int:
+    from keras_resnext.training import recipes
+
+    if options.name:
+        _SHOW_RECIPE[options.json](recipes.get_recipe(options.name))
+    else:
+        _SHOW_RECIPES[options.json]([recipes.get_recipe(n) for n in recipes.list_recipes()])
+    return 0
+
+
+def _print_recipes(found: Sequence) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    table.add_column("recipe", no_wrap=True)
+    for heading in ("model", "epochs", "batch", "about"):
+        table.add_column(heading)
+    for recipe in found:
+        numbers = (recipe.model, recipe.epochs, recipe.batch_size)
+        shown = ("" if value is None else str(value) for value in numbers)
+        table.add_row(recipe.name, *shown, recipe.about)
+    Console().print(table)
+
+
+def _print_recipe(recipe) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=recipe.name, title_justify="left", show_header=False)
+    own = _recipe_fields(recipe)
+    for name, value in asdict(recipe).items():
+        if name != "name" and (value or name in own):
+            table.add_row(name, str(value), style="bold" if name in own else "dim")
+    Console().print(table)
+    print("Bold: other than in the default. Change any: keras-resnext train --set FIELD=VALUE")
+
+
+def _recipe_fields(recipe) -> dict:
+    from keras_resnext.training.recipes import changes
+
+    return changes(recipe)
+
+
+def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--quick", action="store_true", help="measure nothing")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    with importing():
+        import keras
+
+        from keras_resnext.evaluation.doctor import examine
+
+        keras.distribution.list_devices()
+    _SHOW_HEALTH[options.json](examine(measure=not options.quick))
+    return 0
+
+
+def _print_health(found: dict) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False)
+    for name, version in found["versions"].items():
+        table.add_row(name, version)
+    table.add_section()
+    table.add_row("backend", found["backend"])
+    table.add_row("device", found["device"])
+    table.add_row("processor has bfloat16", "yes" if found["bfloat16"] else "no")
+    table.add_row("TF_ENABLE_ONEDNN_OPTS", found["onednn"])
+    table.add_section()
+    table.add_row("--precision auto takes", found["precision"])
+    table.add_row("--strategy auto takes", found["strategy"])
+    for dtype, milliseconds in found["milliseconds"].items():
+        table.add_row(f"3x3, 56x56x128, 32 groups, {dtype}", f"{milliseconds:.1f} ms a step")
+    Console().print(table)
+    for text, thread in found["faults"]:
+        print(f"- {text}" + (f" ({thread})" if thread else ""))
+
+
+_SHOW_HEALTH = {False: _print_health, True: print_json}
+
+
+_SHOW_RECIPES = {
+    False: _print_recipes,
+    True: lambda found: print_json([_recipe_fields(recipe) for recipe in found]),
+}
+
+
+_SHOW_RECIPE = {
+    False: _print_recipe,
+    True: lambda recipe: print_json(asdict(recipe)),
+}
+
+COMMANDS = (
+    Command("train", "Train a network on images.", _train_arguments, _train),
+    Command("recipes", "List and explain the ways of training.", _recipes_arguments, _recipes),
+    Command("doctor", "Examine this machine, and say what suits it.", _doctor_arguments, _doctor),
+)
