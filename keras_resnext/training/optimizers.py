@@ -123,8 +123,12 @@ class LAMB(keras.optimizers.Lamb):
         update = unbiased / (ops.sqrt(scale) + self.epsilon)
         if self.weight_decay and self._use_weight_decay(variable):
             update = update + self.weight_decay * variable
-            rate = rate * _trust(ops.norm(variable), ops.norm(update))
+            rate = rate * _trust(_length(variable), _length(update))
         self.assign(variable, variable - rate * update)
+
+
+def _length(tensor):
+    return ops.sqrt(ops.sum(ops.square(tensor)))
 
 
 def _trust(weight, update):

@@ -261,9 +261,11 @@ class Recipe:
 
     def smoke(self) -> "Recipe":
         """Give the same recipe for a network, images and a time that are tiny: to try it out."""
-        network = {**self.network, "blocks": (2, 2, 2, 1), "filters": (8, 16, 16, 32)}
-        network = {**network, "stem_filters": 8, "drop_block_size": 3}
         model = self.model or "ResNeXt50"
+        network = {**self.network, "blocks": (1, 1, 1, 1), "filters": (8, 16, 16, 32)}
+        network = {**network, "stem_filters": 8, "drop_block_size": 3}
+        if model.startswith(("BL", "Assemble")):  # whose stages have two branches
+            network["blocks"] = (2, 2, 2, 1)
         if model.startswith("ResNeXt"):
             network = {**network, "cardinality": 4, "width_per_group": 16}
         if self.network.get("norm_momentum", 0) or model.startswith("Assemble"):
