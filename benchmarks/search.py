@@ -37,7 +37,7 @@ def main():
     recipes = {
         options.oracle: json.loads((found / "best/recipe.json").read_text()),
         "random": json.loads((output / "random/best/recipe.json").read_text()),
-        "default": {"name": "default", "model": options.model},
+        "default": {"name": "default", "model": options.model, "network": options.network},
     }
     rows = [measure(options, data, name, recipe) for name, recipe in recipes.items()]
     columns = list(rows[0])
@@ -57,6 +57,7 @@ def arguments():
     add("--output", type=pathlib.Path, default=pathlib.Path("runs/search"))
     add("--space", type=pathlib.Path, default=ROOT / "tuning/cifar10.py")
     add("--model", default="ResNeXt35", help="the default, of the space's budget")
+    add("--network", type=json.loads, default={}, help="fields of its configuration, as JSON")
     add("--oracle", default="bayesian", choices=("bayesian", "hyperband", "grid"))
     add("--images", type=int, default=10_000, help="training images that are used")
     add("--image-size", type=int, default=32)
