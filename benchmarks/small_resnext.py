@@ -1,4 +1,4 @@
-"""The space of `search.py` as it was measured on two cores: ResNeXts of 13.4 million multiply-adds."""
+"""The space that `search.py` was measured with: ResNeXts of 13.4 million multiply-adds."""
 
 model = "ResNeXt35"
 budget = {"macs": 13_420_000, "tolerance": 0.05}
