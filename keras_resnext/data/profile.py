@@ -15,6 +15,7 @@ from keras_resnext.data.pipeline import (
     assemble,
     crop_one,
     cropped_batches,
+    epoch_windows,
     finish_batch,
     prepare_training,
     shuffled_places,
@@ -119,8 +120,9 @@ def _alone(training: Training) -> dict[str, tf.data.Dataset]:
         crop = cropped_batches(training, MANY)
         return {"crop": _ready(crop), "augment": _ready(finish)}
     contents = tf.constant([row.numpy() for row in _contents(training).take(size)])
+    windows = epoch_windows(training, 0)
     decoded = tf.data.Dataset.range(MANY).map(
-        lambda place: crop_one(training, contents[place % len(contents)], tf.stack([place, 1])),
+        lambda at: crop_one(training, contents[at % len(contents)], windows[at % len(windows)]),
         num_parallel_calls=auto,
     )
     return {
@@ -155,7 +157,7 @@ def _contents(training: Training) -> tf.data.Dataset:
         return shuffled_records(training, MANY).map(lambda contents, *_: contents)
     places = shuffled_places(training, MANY)
     return places.map(
-        lambda place, _: training.kept.encoded(place), num_parallel_calls=tf.data.AUTOTUNE
+        lambda place, *_: training.kept.encoded(place), num_parallel_calls=tf.data.AUTOTUNE
     )
 
 
