@@ -357,12 +357,11 @@ def cropped_batches(
     """
     if training.kept is None:
         records = shuffled_records(training, epochs, salt, start)
-        return _image_batches(training, own_rows(training, records))
+        return _image_batches(training, own_rows(training, records), _of_record)
     order = own_rows(training, shuffled_places(training, epochs, salt, start))
     kept = training.kept
     if kept.pixels is None or training.row.crop:
-        rows = order.map(lambda place, *rest: (place, kept.labels[place], place, *rest))
-        return _image_batches(training, rows)
+        return _image_batches(training, order, _of_kept)
 
     def gathered(places, epoch, _):
         images = tf.gather(kept.pixels, places)
@@ -392,14 +391,22 @@ def own_rows(training: Training, rows: tf.data.Dataset) -> tf.data.Dataset:
     return of_batch.map(lambda number, row: row)
 
 
-def _image_batches(training: Training, rows) -> tf.data.Dataset:
-    """Crop image by image, then batch: image (a place or bytes), label, place, epoch, window."""
+def _image_batches(training: Training, rows, row) -> tf.data.Dataset:
+    """Crop image by image, then batch."""
     images = rows.map(
-        lambda image, *rest: (crop_one(training, image, rest[-1]), *rest[:-1]),
+        lambda *columns: row(training, *columns),
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=training.deterministic,
     )
     return images.batch(training.own_batch, training.drop_remainder)
+
+
+def _of_kept(training: Training, place, epoch, window):
+    return crop_one(training, place, window), training.kept.labels[place], place, epoch
+
+
+def _of_record(training: Training, contents, label, place, epoch, window):
+    return crop_one(training, contents, window), label, place, epoch
 
 
 def crop_one(training: Training, image, window):
@@ -642,6 +649,20 @@ def normalise(images, dataset: Dataset):
     rows = tf.reshape(tf.cast(images, tf.float32), [-1, 3 * width])
     rows = rows * np.tile(1 / (255 * std), width) - np.tile(mean / std, width)
     return tf.reshape(rows, tf.shape(images))
+
+
+def to_pixels(images: np.ndarray, dataset: Dataset) -> np.ndarray:
+    """Turn what networks are fed with back into pixels.
+
+    Args:
+        images: float32 of shape (..., 3), from ``normalise``.
+        dataset: Whose mean and std they were normalised by.
+
+    Returns:
+        uint8 of the same shape.
+    """
+    pixels = (images * np.array(dataset.std) + np.array(dataset.mean)) * 255
+    return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
 
 
 def fit_form(image, form: Form):

@@ -20,6 +20,7 @@ from keras_resnext.data.pipeline import (
     prepare_training,
     shuffled_places,
     shuffled_records,
+    to_pixels,
 )
 from keras_resnext.data.waiting import timed
 
@@ -297,5 +298,4 @@ def example_batch(dataset: Dataset, count: int, **options) -> tuple[np.ndarray, 
     """
     training = prepare_training(dataset, min(count, len(dataset.train)), **options)
     images, labels = next(iter(assemble(training)))
-    pixels = (images.numpy() * np.array(dataset.std) + np.array(dataset.mean)) * 255
-    return np.clip(np.rint(pixels), 0, 255).astype(np.uint8), labels.numpy()
+    return to_pixels(images.numpy(), dataset), labels.numpy()
