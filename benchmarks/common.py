@@ -221,8 +221,9 @@ def bars(path, title, unit, groups):
         labels = list(values)[::-1]
         for label in list(values):
             colours.setdefault(label, f"C{len(colours) % 10}")
-        drawn = axes.barh(labels, [values[k] for k in labels], color=[colours[k] for k in labels])
-        axes.bar_label(drawn, fmt=" %.3g")
+        rates = [values[k] for k in labels]
+        drawn = axes.barh(labels, rates, color=[colours[k] for k in labels])
+        axes.bar_label(drawn, [f" {v:,.0f}" if v >= 1000 else f" {v:.3g}" for v in rates])
         axes.set_title(group, fontsize=10, loc="left")
         axes.set_xlabel(unit)
         axes.spines[["top", "right"]].set_visible(False)

@@ -94,6 +94,7 @@ from .applications import preprocessing as preprocessing
 from .data.datasets import load_dataset as load_dataset
 from .data.pipeline import test_batches as test_batches
 from .data.pipeline import training_batches as training_batches
+from .data.policy_search import search_policy as search_policy
 from .data.profile import profile_pipeline as profile_pipeline
 from .export import export_model as export_model
 from .imagenet_utils import decode_predictions as decode_predictions

@@ -163,17 +163,22 @@ def plot_profile(profile, path: str | Path, title: str) -> None:
         places = [number + offset for number in range(len(names))]
         rates = [values[name] for name in names]
         drawn = stages.barh(places, rates, 0.38, label=label, color=COLOURS[colour])
-        stages.bar_label(drawn, [f" {rate:,.0f}" for rate in rates], fontsize=11)
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
+        stages.bar_label(
+            drawn, [f"{rate:,.0f}" for rate in rates], padding=4, fontsize=11, bbox=box
+        )
     if profile.model is not None:
         label = f"the model can take {profile.model:,.0f}"
         stages.axvline(profile.model, color=COLOURS[1], linewidth=2.2, label=label)
+        label = f"both together give {profile.together:,.0f}"
+        stages.axvline(profile.together, color=COLOURS[1], linestyle=":", linewidth=2, label=label)
     stages.set_yticks(range(len(names)), names, fontsize=13)
     stages.invert_yaxis()
     stages.set_xscale("log")
     stages.margins(x=0.15)
     stages.set_xlabel("images a second (logarithmic)", fontsize=12)
     # Beside the bars there is no place that is free for sure.
-    stages.legend(frameon=False, fontsize=10, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
+    stages.legend(frameon=False, fontsize=10, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
     _draw_waiting(share, profile.waiting)
     for axes in (stages, share):
         axes.spines[["top", "right"]].set_visible(False)

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
+from keras_resnext.cli.inference import MODEL_HELP, load_classifier
 from keras_resnext.cli.shared import (
     AUGMENTATION_HELP,
     DATA_HELP,
@@ -147,6 +148,53 @@ def _pack(options: argparse.Namespace) -> int:
     return 0
 
 
+def _policy_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("model", metavar="MODEL", help=f"{MODEL_HELP}: that has not seen the test part of --data")
+    add("--weights", metavar="FILE", help="of a named network")
+    add("--trials", type=int, default=200, metavar="N", help="sub-policies; default: %(default)s")
+    add("--keep", type=int, default=25, metavar="N", help="of them; default: %(default)s")
+    add("--images", type=int, default=1000, metavar="N", help="of the test part, at most")
+    add("--output", default="policy.json", metavar="FILE", help="default: %(default)s")
+
+
+def _policy(options: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from rich.progress import Progress
+
+    from keras_resnext.data.datasets import load_dataset
+
+    if not options.output.endswith(".json") or not Path(options.output).absolute().parent.is_dir():
+        raise ValueError(
+            "Invalid value for --output. Expected a .json file in a folder that is there. "
+            f"Received: {options.output}"
+        )
+    classifier = load_classifier(options)
+    with quiet_tensorflow():
+        from keras_resnext.data.policy_search import search_policy, write_found
+        from keras_resnext.evaluation.predict import as_predictor
+    size = options.image_size or classifier.preprocessing.size
+    dataset = load_dataset(options.data, size, options.seed)
+    predict, dataset = as_predictor(classifier, dataset)
+    with Progress() as bar:
+        task = bar.add_task("searching")
+        found = search_policy(
+            predict,
+            dataset,
+            trials=options.trials,
+            keep=options.keep,
+            images=options.images,
+            seed=options.seed,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    write_found(found, options.output)
+    print(f"Loss on {found.images:,} held-out images: {found.plain:.4f} as they are, ", end="")
+    print(f"{found.losses[0]:.4f} to {found.losses[-1]:.4f} changed by the policy.")
+    print(f"Saved in {options.output}: keras-resnext train --augmentation {options.output}")
+    return 0
+
+
 def _profile_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--data", default="digits", help=DATA_HELP)
@@ -232,9 +280,15 @@ DATA_COMMANDS = (
         "check", "Report counts, sizes, broken files and duplicates.", _check_arguments, _check
     ),
     Command("pack", "Write a data set as TFRecord shards.", _pack_arguments, _pack),
+    Command("policy", "Search a policy of augmentation.", _policy_arguments, _policy),
 )
 
 COMMANDS = (
-    Command("data", "Show, check or pack a data set.", _data_arguments, lambda options: 2),
+    Command(
+        "data",
+        "Show, check or pack a data set, or search its augmentation.",
+        _data_arguments,
+        lambda options: 2,
+    ),
     Command("profile", "Say what holds a pipeline back.", _profile_arguments, _profile),
 )

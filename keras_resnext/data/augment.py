@@ -13,7 +13,7 @@ from functools import partial
 import tensorflow as tf
 
 from keras_resnext.data import policies
-from keras_resnext.data.decode import Crop, windows
+from keras_resnext.data.decode import Crop, fit_windows, relative_windows
 from keras_resnext.errors import unknown
 
 # Folded into seeds: beyond the number of any step.
@@ -85,7 +85,7 @@ PHOTOGRAPH = Crop()
 def random_resized_crop(images, seed, size, crop=PHOTOGRAPH):
     """Crop a part of random area and shape and resize it, bilinearly, to a square.
 
-    As in "Going Deeper with Convolutions", section 6: see ``decode.draw_window``.
+    As in "Going Deeper with Convolutions", section 6: see ``decode.relative_windows``.
 
     Args:
         images: uint8 of shape (batch, height, width, channels).
@@ -97,7 +97,8 @@ def random_resized_crop(images, seed, size, crop=PHOTOGRAPH):
         uint8 of shape (batch, size, size, channels).
     """
     draws = tf.random.stateless_uniform([4, tf.shape(images)[0]], seed)
-    return _resize_boxes(images, *windows(draws, tf.shape(images)[1:3], crop), size)
+    windows = fit_windows(relative_windows(draws, crop), tf.shape(images)[1:3])
+    return _resize_boxes(images, *windows, size)
 
 
 def _resize_boxes(images, corner, extent, size):
@@ -171,7 +172,7 @@ def random_erasing(images, seed, size, chance=0.5, box=ERASED):
         Images of the same shape and type.
     """
     draws = tf.random.stateless_uniform([5, tf.shape(images)[0]], seed)
-    corner, extent = windows(draws[:4], tf.constant([size, size]), box)
+    corner, extent = fit_windows(relative_windows(draws[:4], box), tf.constant([size, size]))
     extent = tf.where((draws[4] < chance)[:, None], extent, 0.0)
     return _paint(images, tf.cast(corner, tf.int32), tf.cast(extent, tf.int32))
 

@@ -66,16 +66,15 @@ def decode(contents):
     return tf.ensure_shape(image, [None, None, 3])
 
 
-def decode_crop(contents, seed, crop: Crop, size: int):
-    """Decode a random part of an image, no more of it and no finer than needed, and resize it.
+def decode_crop(contents, relative, size: int):
+    """Decode a part of an image, no more of it and no finer than needed, and resize it.
 
     A JPEG is decoded within the window only, by the fast integer transform, and at a half, a
     quarter or an eighth where the window is that much larger than ``size``.
 
     Args:
         contents: Scalar string tensor: the bytes of the file.
-        seed: Two integers.
-        crop: Bounds of the window.
+        relative: float32 of shape (4,): a row of ``relative_windows``.
         size: Edge of the square to give, pixels.
 
     Returns:
@@ -83,20 +82,27 @@ def decode_crop(contents, seed, crop: Crop, size: int):
     """
 
     def plain():
-        window = draw_window(seed, tf.io.extract_jpeg_shape(contents)[:2], crop)
+        window = _window(relative, tf.io.extract_jpeg_shape(contents)[:2])
         return _shrunk(_decode_window(contents, window, size), size)
 
-    # Where a branch is not taken, TensorFlow still passes by each of its operations, but for a
-    # function that must not be inlined: that is one.
-    @tf.function(experimental_attributes={"_noinline": True})
+    @_apart
     def any_other():
         return tf.cond(
             tf.io.is_jpeg(contents),
-            lambda: _decode_turned_crop(contents, seed, crop, size),
-            lambda: crop_image(_decode_other(contents), seed, crop, size),
+            lambda: _decode_turned_crop(contents, relative, size),
+            lambda: crop_image(_decode_other(contents), relative, size),
         )
 
     return tf.ensure_shape(tf.cond(_is_plain(contents), plain, any_other), [size, size, 3])
+
+
+def _apart(function):
+    """Keep a branch that is hardly ever taken out of the others' way.
+
+    Where a branch is not taken, TensorFlow still passes by each of its operations, but for a
+    function that must not be inlined: that is one.
+    """
+    return tf.function(function, experimental_attributes={"_noinline": True})
 
 
 def _is_plain(contents):
@@ -109,70 +115,76 @@ def _is_plain(contents):
     return tf.io.is_jpeg(contents) & (after_jfif | (tf.strings.substr(begin, 0, 2) == b"\xff\xdb"))
 
 
-def _decode_turned_crop(contents, seed, crop: Crop, size: int):
+def _decode_turned_crop(contents, relative, size: int):
     turn = orientation(contents)
     stored_shape = tf.io.extract_jpeg_shape(contents)[:2]
     transposed = tf.gather(TURNS[:, 0], turn)
     shape = tf.where(transposed, stored_shape[::-1], stored_shape)
-    window = stored_window(draw_window(seed, shape, crop), turn, shape)
+    window = stored_window(_window(relative, shape), turn, shape)
     return upright(_shrunk(_decode_window(contents, window, size), size), turn)
 
 
-def crop_image(image, seed, crop: Crop, size: int):
-    """Crop a random part of an image and resize it.
+def crop_image(image, relative, size: int):
+    """Crop a part of an image and resize it.
 
     Args:
         image: uint8 of shape (height, width, channels).
-        seed: Two integers.
-        crop: Bounds of the window.
+        relative: float32 of shape (4,): a row of ``relative_windows``.
         size: Edge of the square to give, pixels.
 
     Returns:
         uint8 of shape (size, size, channels).
     """
-    top, left, height, width = tf.unstack(draw_window(seed, tf.shape(image)[:2], crop))
-    return _resized(image[top : top + height, left : left + width], size)
+    window = _window(relative, tf.shape(image)[:2])
+    begin, extent = (tf.pad(part, [[0, 1]]) for part in (window[:2], window[2:]))
+    part = tf.slice(image, begin, extent + [0, 0, image.shape[-1]])
+    factor = tf.cast(tf.reduce_max(window[2:]), tf.float32) / size
+    skips = _apart(lambda: _antialiased(part, size))
+    cropped = tf.cond(factor > LEAST_ANTIALIASED, skips, lambda: _shrunk(part, size))
+    return tf.ensure_shape(cropped, [size, size, image.shape[-1]])
 
 
-def draw_window(seed, shape, crop: Crop):
-    """Draw where to crop.
+def relative_windows(draws, crop: Crop):
+    """From numbers in [0, 1) to windows of images of any size.
 
     As in "Going Deeper with Convolutions", section 6: the area is uniform, the logarithm of width
-    over height is uniform; a window that would stick out is cut to the image.
-
-    Args:
-        seed: Two integers.
-        shape: int32, (height, width) of the image.
-        crop: Bounds of the window.
-
-    Returns:
-        int32: top, left, height, width.
-    """
-    corner, extent = windows(tf.random.stateless_uniform([4], seed), shape, crop)
-    return tf.cast(tf.concat([corner, extent], 0), tf.int32)
-
-
-def windows(draws, shape, crop: Crop):
-    """From numbers in [0, 1) to windows, one or many.
+    over height is uniform.
 
     Args:
         draws: float32 of shape (4, ...).
-        shape: int32 of shape (2,): height and width.
         crop: Bounds of the windows.
+
+    Returns:
+        float32 of shape (..., 4): height and width as shares of the square root of the image's
+        area, and where between top and bottom, left and right, from 0 to 1.
+    """
+    draw = tf.unstack(draws)
+    edge = tf.sqrt(crop.area[0] + draw[0] * (crop.area[1] - crop.area[0]))
+    low, high = np.log(np.float32(crop.ratio))
+    stretch = tf.exp((low + draw[1] * (high - low)) / 2)
+    return tf.stack([edge / stretch, edge * stretch, draw[2], draw[3]], -1)
+
+
+def fit_windows(relative, shape):
+    """Give windows in an image; one that would stick out is cut to the image.
+
+    Args:
+        relative: float32 of shape (..., 4), from ``relative_windows``.
+        shape: int32, (height, width) of the image.
 
     Returns:
         Corner (top, left) and extent (height, width), float32 of shape (..., 2), whole numbers.
     """
     shape = tf.cast(shape, tf.float32)
-    draw = tf.unstack(draws)
-    area = crop.area[0] + draw[0] * (crop.area[1] - crop.area[0])
-    edge = tf.sqrt(area * shape[0] * shape[1])
-    low, high = np.log(np.float32(crop.ratio))
-    stretch = tf.exp((low + draw[1] * (high - low)) / 2)
-    extent = tf.stack([edge / stretch, edge * stretch], -1)
-    extent = tf.clip_by_value(tf.round(extent), 1.0, shape)
-    corner = tf.floor(tf.stack(draw[2:], -1) * (shape - extent + 1))
+    extent = tf.round(relative[..., :2] * tf.sqrt(tf.reduce_prod(shape)))
+    extent = tf.clip_by_value(extent, 1.0, shape)
+    corner = tf.floor(relative[..., 2:] * (shape - extent + 1))
     return tf.minimum(corner, shape - extent), extent
+
+
+def _window(relative, shape):
+    """One of them: top, left, height, width, int32."""
+    return tf.cast(tf.concat(fit_windows(relative, shape), 0), tf.int32)
 
 
 def stored_window(window, turn, shape):
@@ -279,24 +291,24 @@ def _decode_window(contents, window, size: int):
         return decoded
 
     room = tf.reduce_min(window[2:]) // size
-    level = tf.reduce_sum(tf.cast(room >= RATIOS[1:], tf.int32))
-    return tf.switch_case(level, [at(ratio) for ratio in RATIOS])
+
+    @_apart
+    def coarser():
+        level = tf.reduce_sum(tf.cast(room >= RATIOS[2:], tf.int32))
+        return tf.switch_case(level, [at(ratio) for ratio in RATIOS[1:]])
+
+    return tf.cond(room < RATIOS[1], at(1), coarser)
 
 
 def _shrunk(image, size: int):
-    """Bilinear, for what is decoded hardly larger than it has to be."""
+    """Bilinear, of what is hardly larger than it has to be."""
     # Between pixels no value is beyond theirs: nothing to clip.
     return tf.cast(tf.image.resize(image, [size, size]) + 0.5, tf.uint8)
 
 
-def _resized(image, size: int):
-    """Bilinear, antialiased where pixels would be skipped otherwise."""
-    factor = tf.cast(tf.reduce_max(tf.shape(image)[:2]), tf.float32) / size
-
-    def resize(antialias: bool):
-        return lambda: tf.image.resize(image, [size, size], antialias=antialias)
-
-    result = tf.cond(factor > LEAST_ANTIALIASED, resize(True), resize(False))
+def _antialiased(image, size: int):
+    """Bilinear where pixels would be skipped otherwise."""
+    result = tf.image.resize(image, [size, size], antialias=True)
     return tf.cast(tf.clip_by_value(tf.round(result), 0, 255), tf.uint8)
 
 

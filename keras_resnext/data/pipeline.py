@@ -25,12 +25,11 @@ import tensorflow as tf
 from keras_resnext.data.augment import (
     Augmentation,
     apply_steps,
-    augment,
     find_augmentation,
     fold,
 )
 from keras_resnext.data.cache import CachePlan, Form, Kept, keep, numbered_stream, plan_cache
-from keras_resnext.data.decode import crop_image, decode, decode_crop
+from keras_resnext.data.decode import crop_image, decode, decode_crop, relative_windows
 from keras_resnext.data.mixing import find_mixing, mix_batch
 from keras_resnext.data.parts import Dataset, Part
 
@@ -358,19 +357,15 @@ def cropped_batches(
     """
     if training.kept is None:
         records = shuffled_records(training, epochs, salt, start)
-        return _image_batches(training, own_rows(training, records))
+        return _image_batches(training, own_rows(training, records), _of_record)
     order = own_rows(training, shuffled_places(training, epochs, salt, start))
     kept = training.kept
-    if kept.pixels is None:
-        rows = order.map(lambda place, epoch: (place, kept.labels[place], place, epoch))
-        return _image_batches(training, rows)
+    if kept.pixels is None or training.row.crop:
+        return _image_batches(training, order, _of_kept)
 
-    def gathered(places, epoch):
+    def gathered(places, epoch, _):
         images = tf.gather(kept.pixels, places)
-        if training.row.crop:
-            seed = tf.stack([_epoch_seed(training.seed, epoch[0]), places[0]])
-            images = augment(images, seed, Augmentation((), training.row.crop), training.size)
-        elif images.shape[1:3] != (training.size, training.size):  # arrays, not kept in their form
+        if images.shape[1:3] != (training.size, training.size):  # arrays, not kept in their form
             images = tf.map_fn(lambda image: fit_form(image, _square(training)), images)
         return images, tf.gather(kept.labels, places), places, epoch
 
@@ -396,40 +391,60 @@ def own_rows(training: Training, rows: tf.data.Dataset) -> tf.data.Dataset:
     return of_batch.map(lambda number, row: row)
 
 
-def _image_batches(training: Training, rows) -> tf.data.Dataset:
-    """Crop image by image, then batch: rows of image (a place or bytes), label, place, epoch."""
-
-    def cropped(image, label, place, epoch):
-        seed = tf.stack([_epoch_seed(training.seed, epoch), place])
-        return crop_one(training, image, seed), label, place, epoch
-
+def _image_batches(training: Training, rows, row) -> tf.data.Dataset:
+    """Crop image by image, then batch."""
     images = rows.map(
-        cropped, num_parallel_calls=tf.data.AUTOTUNE, deterministic=training.deterministic
+        lambda *columns: row(training, *columns),
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=training.deterministic,
     )
     return images.batch(training.own_batch, training.drop_remainder)
 
 
-def crop_one(training: Training, image, seed):
+def _of_kept(training: Training, place, epoch, window):
+    return crop_one(training, place, window), training.kept.labels[place], place, epoch
+
+
+def _of_record(training: Training, contents, label, place, epoch, window):
+    return crop_one(training, contents, window), label, place, epoch
+
+
+def crop_one(training: Training, image, window):
     """Bring one image to the size that the network sees, by the random crop of the augmentation.
 
     Args:
         training: From ``prepare_training``.
         image: Its place among kept images, or the bytes of its file.
-        seed: Two integers.
+        window: A row of ``epoch_windows``.
 
     Returns:
         uint8 of shape (size, size, channels).
     """
-    crop, size = training.row.crop, training.size
-    encoded = image
-    if image.dtype != tf.string:
-        encoded = training.kept.encoded(image)
-        if encoded is None:
-            pixels = training.kept.image(image)
-            return crop_image(pixels, seed, crop, size)
+    crop, size, kept = training.row.crop, training.size, training.kept
+    encoded = image if image.dtype == tf.string else kept.encoded(image)
+    if encoded is None:
+        whole = kept.image(image)
+        return crop_image(whole, window, size) if crop else fit_form(whole, _square(training))
     if crop:
-        return decode_crop(encoded, seed, crop, size)
+        return decode_crop(encoded, window, size)
     return fit_form(decode(encoded), _square(training))
+
+
+def epoch_windows(training: Training, epoch):
+    """Draw where each image is cropped in an epoch, all at once, which costs next to nothing.
+
+    Args:
+        training: From ``prepare_training``.
+        epoch: Scalar.
+
+    Returns:
+        float32 (images, 4), by place: see ``decode.relative_windows``. (images, 0) for no crop.
+    """
+    count, crop = len(training.part), training.row.crop
+    if crop is None:
+        return tf.zeros([count, 0])
+    seed = tf.stack([_epoch_seed(training.seed, epoch), 0])
+    return relative_windows(tf.random.stateless_uniform([4, count], seed), crop)
 
 
 def _square(training: Training) -> Form:
@@ -439,7 +454,7 @@ def _square(training: Training) -> Form:
 def shuffled_places(
     training: Training, epochs: int | None, salt: int = 0, start: tuple[int, int] = (0, 0)
 ) -> tf.data.Dataset:
-    """The places of all images in an order of its own for each epoch, and the epoch.
+    """The places of all images in an order of its own for each epoch, the epoch, the window.
 
     Args:
         training: From ``prepare_training``.
@@ -454,7 +469,10 @@ def shuffled_places(
         seed = _order_seed(training, epoch, salt)
         places = tf.random.experimental.stateless_shuffle(tf.range(count, dtype=tf.int64), seed)
         places = places[_skipped(training, epoch, start) : used]
-        return tf.data.Dataset.from_tensor_slices(places).map(lambda place: (place, epoch))
+        windows = tf.gather(epoch_windows(training, epoch), places)
+        return tf.data.Dataset.from_tensor_slices(
+            (places, tf.fill(tf.shape(places), epoch), windows)
+        )
 
     return _epochs(epochs, start).flat_map(order)
 
@@ -462,7 +480,7 @@ def shuffled_places(
 def shuffled_records(
     training: Training, epochs: int | None, salt: int = 0, start: tuple[int, int] = (0, 0)
 ) -> tf.data.Dataset:
-    """Rows of bytes, label, place and epoch, of records that are read one after the other.
+    """Rows of bytes, label, place, epoch and window, of records that are read one by one.
 
     Args:
         training: From ``prepare_training``.
@@ -483,7 +501,8 @@ def shuffled_records(
             buffer, tf.cast(fold(seed, 0)[0], tf.int64), reshuffle_each_iteration=False
         )
         rows = rows.take(used).skip(_skipped(training, epoch, start))
-        return rows.map(lambda place, contents, label: (contents, label, place, epoch))
+        windows = epoch_windows(training, epoch)
+        return rows.map(lambda at, contents, label: (contents, label, at, epoch, windows[at]))
 
     return _epochs(epochs, start).flat_map(numbered)
 
@@ -630,6 +649,20 @@ def normalise(images, dataset: Dataset):
     rows = tf.reshape(tf.cast(images, tf.float32), [-1, 3 * width])
     rows = rows * np.tile(1 / (255 * std), width) - np.tile(mean / std, width)
     return tf.reshape(rows, tf.shape(images))
+
+
+def to_pixels(images: np.ndarray, dataset: Dataset) -> np.ndarray:
+    """Turn what networks are fed with back into pixels.
+
+    Args:
+        images: float32 of shape (..., 3), from ``normalise``.
+        dataset: Whose mean and std they were normalised by.
+
+    Returns:
+        uint8 of the same shape.
+    """
+    pixels = (images * np.array(dataset.std) + np.array(dataset.mean)) * 255
+    return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
 
 
 def fit_form(image, form: Form):

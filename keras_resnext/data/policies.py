@@ -327,15 +327,43 @@ def apply_policy(image, seed, policy: Policy):
     Returns:
         uint8 of the same shape.
     """
+    row = tf.random.stateless_uniform([], _fold(seed, 0), 0, len(policy), tf.int32)
+    return apply_sub_policy(image, seed, *(column[row] for column in as_tensors(policy)))
+
+
+def as_tensors(policy: Policy) -> tuple:
+    """Turn a policy into numbers.
+
+    Args:
+        policy: Its sub-policies have the same number of steps.
+
+    Returns:
+        The number of the operation, the probability and the value of each step of each sub-policy,
+        each of shape (sub-policies, steps).
+    """
     numbers = tf.constant([[NAMES.index(name) for name, *_ in row] for row in policy])
     chances = tf.constant([[chance for _, chance, _ in row] for row in policy], tf.float32)
     values = [[OPERATIONS[name].value(level) for name, _, level in row] for row in policy]
-    values = tf.constant(values, tf.float32)
-    row = tf.random.stateless_uniform([], _fold(seed, 0), 0, len(policy), tf.int32)
-    draws = tf.random.stateless_uniform([len(policy[0]), 2], _fold(seed, 1))
-    for step in range(len(policy[0])):
-        number = tf.where(draws[step, 0] < chances[row, step], numbers[row, step], 0)
-        image = apply_operation(image, number, values[row, step], draws[step, 1])
+    return numbers, chances, tf.constant(values, tf.float32)
+
+
+def apply_sub_policy(image, seed, numbers, chances, values):
+    """Apply the steps of a sub-policy in turn, each with its probability.
+
+    Args:
+        image: uint8 (height, width, channels).
+        seed: Two integers.
+        numbers: Of the operations, (steps,); this and the others are rows of ``as_tensors``.
+        chances: Their probabilities.
+        values: Their values.
+
+    Returns:
+        uint8 of the same shape.
+    """
+    draws = tf.random.stateless_uniform([numbers.shape[0], 2], _fold(seed, 1))
+    for step in range(numbers.shape[0]):
+        number = tf.where(draws[step, 0] < chances[step], numbers[step], 0)
+        image = apply_operation(image, number, values[step], draws[step, 1])
     return image
 
 

@@ -1,5 +1,6 @@
 """Where an input pipeline spends its time, and what would help: each stage alone and in place."""
 
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,14 +16,18 @@ from keras_resnext.data.pipeline import (
     assemble,
     crop_one,
     cropped_batches,
+    epoch_windows,
     finish_batch,
     prepare_training,
     shuffled_places,
     shuffled_records,
+    to_pixels,
 )
 from keras_resnext.data.waiting import timed
 
 SECONDS = 3.0
+# Of the model: fewer would mostly be fed by what was prefetched.
+LEAST_STEPS = 4
 # A pipeline that gives this share of what the model takes, or more, is not what holds it back.
 ENOUGH = 0.95
 # Share of the steps' time spent waiting that is worth a remark.
@@ -91,13 +96,15 @@ def profile_pipeline(
     pipeline = in_place[list(in_place)[-1]]
     model = together = waiting = None
     if step is not None:
-        model = _step_rate(step, [example], seconds)
+        again = itertools.repeat(example)
+        _step_rate(step, again, 0)  # compiles
+        model = _step_rate(step, again, seconds)
         measured = timed(batches)
         stream = iter(measured.batches)
-        step(*next(stream))
+        _step_rate(step, stream, seconds)  # uses up what was prefetched meanwhile
         measured.seconds()
         begin = time.perf_counter()
-        together = _step_rate(step, stream, seconds, warm_up=0)
+        together = _step_rate(step, stream, seconds)
         waiting = min(measured.seconds() / (time.perf_counter() - begin), 1.0)
     facts = {"stages": stages, "pipeline": pipeline, "model": model, "waiting": waiting}
     verdict = judge(**facts, cache=training.plan)
@@ -119,8 +126,9 @@ def _alone(training: Training) -> dict[str, tf.data.Dataset]:
         crop = cropped_batches(training, MANY)
         return {"crop": _ready(crop), "augment": _ready(finish)}
     contents = tf.constant([row.numpy() for row in _contents(training).take(size)])
+    windows = epoch_windows(training, 0)
     decoded = tf.data.Dataset.range(MANY).map(
-        lambda place: crop_one(training, contents[place % len(contents)], tf.stack([place, 1])),
+        lambda at: crop_one(training, contents[at % len(contents)], windows[at % len(windows)]),
         num_parallel_calls=auto,
     )
     return {
@@ -155,7 +163,7 @@ def _contents(training: Training) -> tf.data.Dataset:
         return shuffled_records(training, MANY).map(lambda contents, *_: contents)
     places = shuffled_places(training, MANY)
     return places.map(
-        lambda place, _: training.kept.encoded(place), num_parallel_calls=tf.data.AUTOTUNE
+        lambda place, *_: training.kept.encoded(place), num_parallel_calls=tf.data.AUTOTUNE
     )
 
 
@@ -187,21 +195,16 @@ def _length(batch) -> int:
     return 0 if batch is None else len(tf.nest.flatten(batch)[0])
 
 
-def _step_rate(step: Callable, batches, seconds: float, warm_up: int = 2) -> float:
-    again = batches if warm_up == 0 else iter(_again(batches))
-    for _ in range(warm_up):
-        step(*next(again))
+def _step_rate(step: Callable, batches, seconds: float) -> float:
+    """Images a second over so many seconds, and some steps at least."""
     count, begin = 0, time.perf_counter()
-    while time.perf_counter() - begin < seconds:
-        images, labels = next(again)
+    for number in itertools.count(1):
+        images, labels = next(batches)
         step(images, labels)
         count += len(images)
-    return count / (time.perf_counter() - begin)
-
-
-def _again(batches):
-    while True:
-        yield from batches
+        passed = time.perf_counter() - begin
+        if passed >= seconds and number >= LEAST_STEPS:
+            return count / passed
 
 
 def judge(
@@ -295,5 +298,4 @@ def example_batch(dataset: Dataset, count: int, **options) -> tuple[np.ndarray, 
     """
     training = prepare_training(dataset, min(count, len(dataset.train)), **options)
     images, labels = next(iter(assemble(training)))
-    pixels = (images.numpy() * np.array(dataset.std) + np.array(dataset.mean)) * 255
-    return np.clip(np.rint(pixels), 0, 255).astype(np.uint8), labels.numpy()
+    return to_pixels(images.numpy(), dataset), labels.numpy()

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from keras_resnext.applications import create_model
 from keras_resnext.data.images import SUFFIXES, image_fault
-from keras_resnext.data.pipeline import decode
+from keras_resnext.data.parts import Dataset
+from keras_resnext.data.pipeline import decode, to_pixels
 from keras_resnext.errors import DownloadError
 from keras_resnext.evaluation.source import find_model
 from keras_resnext.imagenet_utils import imagenet_classes
@@ -170,6 +171,43 @@ def load_classifier(
         )
     transform, layer = _transform(model, own.preprocessing or run.preprocessing, image_size)
     return Classifier(model, transform, layer, names)
+
+
+def as_predictor(classifier: Classifier, dataset: Dataset) -> tuple[Callable, Dataset]:
+    """Bring a classifier and a data set together, for what knows no classifiers.
+
+    Args:
+        classifier: From ``load_classifier``.
+        dataset: Of as many classes, in images of the size that the model takes.
+
+    Returns:
+        A function from images as the pipeline feeds them to probabilities, and the data set
+        normalised as the model wants it.
+
+    Raises:
+        ValueError: If the classes are others.
+    """
+    if classifier.class_names != dataset.class_names and (
+        classifier.class_names != tuple(map(str, range(dataset.classes)))
+    ):
+        raise ValueError(
+            f"The model knows the {len(classifier.class_names)} classes "
+            f"{_few(classifier.class_names)}, the data has {dataset.classes}: "
+            f"{_few(dataset.class_names)}."
+        )
+    layer = classifier.preprocessing
+    dataset = replace(dataset, mean=tuple(layer.mean), std=tuple(layer.std))
+    raw = classifier.model.inputs[0].dtype == "uint8"
+
+    def probabilities(images):
+        fed = to_pixels(images, dataset) if raw else images
+        return classifier.probabilities(np.asarray(classifier.model.predict_on_batch(fed)))
+
+    return probabilities, dataset
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join((*names[:3], "...") if len(names) > 4 else names)
 
 
 def predict(

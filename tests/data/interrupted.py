@@ -1,4 +1,4 @@
-"""Kill processes that write, at random moments; run by test_cache.py in a process of its own.
+"""Processes that write, killed at random moments or at the same time; run by test_cache.py.
 
 TensorFlow is imported once and does nothing before the children are forked: its threads would not
 survive that.
@@ -51,9 +51,8 @@ def whole_pack(folder):
     return True
 
 
-def run(write, source, folder, seconds=None):
-    """Let a child write, and kill it after so many seconds; give how it ended and how long."""
-    begin = time.monotonic()
+def start(write, source, folder):
+    """Let a child write; give its number."""
     child = os.fork()
     if child == 0:
         code = 1
@@ -62,6 +61,13 @@ def run(write, source, folder, seconds=None):
             code = 0
         finally:
             os._exit(code)
+    return child
+
+
+def run(write, source, folder, seconds=None):
+    """Let a child write, and kill it after so many seconds; give how it ended and how long."""
+    begin = time.monotonic()
+    child = start(write, source, folder)
     if seconds is not None:
         time.sleep(seconds)
         os.kill(child, signal.SIGKILL)
@@ -69,9 +75,18 @@ def run(write, source, folder, seconds=None):
     return status, time.monotonic() - begin
 
 
+def together(write, whole, source, folder):
+    """Three at once, on what is not there yet: all end well, on one whole cache or pack."""
+    children = [start(write, source, folder) for _ in range(3)]
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 3
+    assert whole(folder) and not list(folder.rglob("*.part"))
+    return sum(path.is_dir() for path in folder.glob("*"))
+
+
 def main(kind, source, scratch):
     write, whole = {"cache": (write_cache, whole_cache), "pack": (write_pack, whole_pack)}[kind]
     scratch = Path(scratch)
+    folders = together(write, whole, source, scratch / "together")
     status, length = run(write, source, scratch / "first")
     assert status == 0 and whole(scratch / "first")
     generator, killed, part_seen = random.Random(0), 0, 0
@@ -87,7 +102,7 @@ def main(kind, source, scratch):
         status, _ = run(write, source, folder)
         assert status == 0 and whole(folder)
         assert not list(folder.rglob("*.part")), "left over"
-    print(json.dumps({"killed": killed, "unfinished": part_seen}))
+    print(json.dumps({"killed": killed, "unfinished": part_seen, "folders": folders}))
 
 
 if __name__ == "__main__":

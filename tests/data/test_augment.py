@@ -18,6 +18,7 @@ from keras_resnext.data.augment import (
     random_erasing,
     random_resized_crop,
 )
+from keras_resnext.data.decode import Crop, crop_image, relative_windows
 
 SEED = (3, 5)
 
@@ -60,6 +61,36 @@ def test_resizing_boxes_is_bilinear_sampling(images):
         rows, columns = sample(image, y, height), sample(image, x, width)
         expected = np.einsum("yh,hwc,xw->yxc", rows, image.astype(float), columns)
         np.testing.assert_allclose(got, expected, atol=0.51)
+
+
+def test_random_resized_crop_is_pillows_crop_and_resize():
+    """Windows by NumPy, from the same draws; of one photograph and of a batch."""
+    photo = load_sample_image("china.jpg")[:300, :400]
+    count, size = 6, 96
+    draws = tf.random.stateless_uniform([4, count], SEED)
+    relative = relative_windows(draws, Crop())
+    batch = random_resized_crop(np.repeat(photo[None], count, 0), SEED, size).numpy()
+    for number, (area, shape, y, x) in enumerate(draws.numpy().T.astype(float)):
+        area = (0.08 + 0.92 * area) * 300 * 400
+        ratio = np.exp(np.log(3 / 4) + shape * np.log(16 / 9))
+        height, width = (
+            round(min(np.sqrt(area / ratio), 300)),
+            round(min(np.sqrt(area * ratio), 400)),
+        )
+        top, left = int(y * (301 - height)), int(x * (401 - width))
+        part = Image.fromarray(photo[top : top + height, left : left + width])
+        ours = crop_image(tf.constant(photo), relative[number], size).numpy().astype(int)
+        whole = (0, 0, width, height)
+        if max(height, width) > 2 * size:  # it would skip pixels
+            expected = np.asarray(part.resize((size, size), Image.BILINEAR)).astype(int)
+        else:
+            expected = part.transform((size, size), Image.EXTENT, whole, Image.BILINEAR)
+        off = np.abs(ours - np.asarray(expected))
+        assert off.max() <= 2 and off.mean() < 0.6
+        sampled = part.transform((size, size), Image.EXTENT, whole, Image.BILINEAR)
+        off = np.abs(batch[number].astype(int) - np.asarray(sampled))
+        # At its edge the batch, which is not cut, sees the pixels beside the window.
+        assert off[2:-2, 2:-2].max() <= 1
 
 
 def test_random_resized_crop_draws_areas_and_shapes_in_range():

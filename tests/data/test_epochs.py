@@ -2,12 +2,14 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
+from keras_resnext import cli
 from keras_resnext.data import datasets, pack, pipeline
 from keras_resnext.data.parts import shard, take
 
@@ -230,8 +232,6 @@ def test_there_is_no_such_start(made, start):
 
 
 def test_shards_of_workers_are_disjoint_and_everything(dataset):
-    from dataclasses import replace
-
     seen = []
     for index in range(3):
         part = replace(dataset, train=shard(dataset.train, index, 3))
@@ -260,6 +260,71 @@ def test_photographs_of_several_sizes(tmp_path):
             assert np.abs(images - images2).mean() < 0.25
     np.testing.assert_array_equal(reference[0][0], results["encoded"][0][0])
     np.testing.assert_array_equal(results["memory"][1][0], results[str(tmp_path / "cache")][1][0])
+
+
+def test_published_datasets_of_tfds_are_read(tmp_path):
+    """A builder of TFDS itself, with made-up images: its features, splits and names."""
+    import tensorflow_datasets as tfds
+
+    with tfds.testing.mock_data(num_examples=12, data_dir=str(tmp_path)):
+        dataset = datasets.load_dataset("tfds:cifar10")
+        assert (len(dataset.train), len(dataset.test)) == (12, 12)
+        assert (dataset.classes, dataset.image_size) == (10, 32)
+        for batches in (
+            pipeline.training_batches(dataset, 5, cache=False),
+            pipeline.test_batches(dataset, 5, cache="memory"),
+        ):
+            images, labels = epoch(batches)
+            assert images.shape == (12, 32, 32, 3) and labels.shape == (12, 10)
+            assert images.std() > 0.5 and set(labels.sum(1)) == {1.0}
+
+
+def test_without_a_network_it_says_how_to_bring_the_data(tmp_path):
+    import tensorflow_datasets as tfds
+
+    class FarAway(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            features = tfds.features.FeaturesDict({"image": tfds.features.Image()})
+            return tfds.core.DatasetInfo(builder=self, features=features)
+
+        def _split_generators(self, manager):
+            raise OSError("<urlopen error [Errno -2] Name or service not known>")
+
+        def _generate_examples(self):
+            return ()
+
+    with pytest.raises(ValueError) as error:
+        datasets.load_dataset(f"tfds:far_away@{tmp_path}")
+    for words in (
+        f'"far_away" is not in {tmp_path}/far_away/1.0.0',
+        "Name or service not known",
+        "`tfds build far_away`",
+        "--data tfds:far_away@FOLDER, or set TFDS_DATA_DIR",
+    ):
+        assert words in str(error.value)
+
+
+def test_the_command_packs_what_training_reads(tmp_path, capsys):
+    source, target = folder_source(tmp_path), tmp_path / "pack"
+    line = ["data", "pack", "--data", str(source), "--output", str(target), "--shard-images", "16"]
+    assert cli.main(line) == 0
+    assert f"keras-resnext train --data {target}" in capsys.readouterr().out
+    original, packed = datasets.load_dataset(source), datasets.load_dataset(target)
+    for kind in ("train", "test"):
+        some = replace(original, test=getattr(original, kind))
+        packed_some = replace(packed, test=getattr(packed, kind))
+        images, labels = epoch(pipeline.test_batches(some))
+        found = epoch(pipeline.test_batches(packed_some))
+        order, found_order = (np.argsort(numbers(x, original)) for x in (images, found[0]))
+        np.testing.assert_array_equal(found[0][found_order], images[order])
+        np.testing.assert_array_equal(found[1][found_order], labels[order])
+    stamps = [path.stat().st_mtime_ns for path in sorted(target.iterdir())]
+    assert cli.main(line) == 0  # whole already
+    assert [path.stat().st_mtime_ns for path in sorted(target.iterdir())] == stamps
+    assert cli.main([*line[:-1], "17"]) == 2
+    assert "holds a pack of other data, or of other shards" in capsys.readouterr().err
 
 
 def test_a_pack_keeps_what_the_data_set_knows(tmp_path):

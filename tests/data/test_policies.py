@@ -113,13 +113,60 @@ def test_a_policy_applies_one_of_its_sub_policies(photo):
     np.testing.assert_array_equal(policies.apply_policy(pixels, (1, 2), never), pixels)
 
 
-def test_aug_mix_stays_between_its_chains(photo):
+def drawn(photo, name, level, draw):
+    """What Pillow makes of an image by an operation at a level, in the direction of a draw."""
+    row = policies.OPERATIONS[name]
+    value = np.float32(row.value(level))
+    return by_pillow(name, -value if row.signed and draw < 0.5 else value, photo.size)(photo)
+
+
+def uniform(shape, seed, number, *bounds):
+    """The draws of a function, which are all that is taken from it."""
+    folded = tf.random.experimental.stateless_fold_in(tf.constant(seed, tf.int64), number)
+    return tf.random.stateless_uniform(shape, folded, *bounds).numpy()
+
+
+def assert_near(ours, expected):
+    """But for pixels on a tie, which may come from the neighbour."""
+    off = np.abs(ours.numpy().astype(int) - np.asarray(expected)).max(-1)
+    assert (off > 3).mean() < 0.02 and np.median(off) <= 1
+
+
+def test_rand_augment_is_pillows_operations_in_turn(photo):
     pixels = tf.constant(np.asarray(photo))
-    run = tf.function(lambda seed: policies.aug_mix(pixels, seed))
-    results = [run(tf.constant([2, n], tf.int64)).numpy().astype(int) for n in range(8)]
-    distances = [np.abs(result - pixels.numpy()).mean() for result in results]
-    assert 0.5 < np.mean(distances) < 40
-    assert len({result.tobytes() for result in results}) == 8
+    run = tf.function(lambda seed: policies.rand_augment(pixels, seed, 2, 0.3))
+    seen = set()
+    for n in range(20):
+        seed = (7, n)
+        numbers = uniform([2], seed, 0, 0, len(policies.RANDAUGMENT), tf.int32)
+        names = [policies.RANDAUGMENT[number] for number in numbers]
+        expected = photo
+        for name, draw in zip(names, uniform([2], seed, 1), strict=True):
+            expected = drawn(expected, name, 0.3, draw)
+        if "equalize" not in names[1:] and "autocontrast" not in names[1:]:  # which enlarge ties
+            assert_near(run(tf.constant(seed, tf.int64)), expected)
+        seen |= set(names)
+    assert len(seen) > 9
+
+
+def test_aug_mix_is_a_mixture_of_pillows_chains(photo):
+    """Algorithm 1 of the paper, from the same draws."""
+    pixels = tf.constant(np.asarray(photo))
+    run = tf.function(lambda seed: policies.aug_mix(pixels, seed, width=2, depth=2))
+    for n in range(6):
+        seed = (2, n)
+        draws, lengths = uniform([2, 2, 3], seed, 0), uniform([2], seed, 1, 1, 3, tf.int32)
+        weights = -np.log(uniform([2], seed, 2, 1e-7, 1))
+        mixture = 0
+        for chain, length, weight in zip(draws, lengths, weights / weights.sum(), strict=True):
+            image = photo
+            for number, level, draw in chain[:length]:
+                level = 0.3 * (int(level * 10) + 1) / 10
+                image = drawn(image, policies.AUGMIX[int(number * 9)], level, draw)
+            mixture = mixture + weight * np.asarray(image, float)
+        share = uniform([], seed, 3)
+        expected = np.rint((1 - share) * np.asarray(photo, float) + share * mixture)
+        assert_near(run(tf.constant(seed, tf.int64)), expected.astype(int))
 
 
 def test_policy_files(tmp_path, photo):

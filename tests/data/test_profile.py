@@ -52,7 +52,7 @@ def slow_augment(monkeypatch):
 
 
 def slow_model(monkeypatch):
-    return lambda images, labels: time.sleep(50 * SLOW)
+    return lambda images, labels: time.sleep(15 * SLOW)
 
 
 PLANTED = {"read": slow_read, "decode": slow_decode, "augment": slow_augment, "model": slow_model}
@@ -62,13 +62,13 @@ PLANTED = {"read": slow_read, "decode": slow_decode, "augment": slow_augment, "m
 def test_the_planted_bottleneck_is_named(dataset, stage, monkeypatch):
     step = PLANTED[stage](monkeypatch)
     found = profile.profile_pipeline(
-        dataset, step, 8, seconds=0.6, augmentation="shift", cache=False
+        dataset, step, 8, seconds=0.4, augmentation="shift", cache=False
     )
     assert list(found.stages) == ["read", "decode", "augment"]
     if stage == "model":
         assert found.verdict.startswith("The model is the bottleneck")
         assert found.waiting < 0.5
-        assert found.model < 1.3 * 8 / (50 * SLOW)
+        assert found.model < 1.3 * 8 / (15 * SLOW)
         return
     assert found.verdict.startswith(f"{stage} is the bottleneck")
     assert min(found.stages, key=found.stages.get) == stage
@@ -76,6 +76,18 @@ def test_the_planted_bottleneck_is_named(dataset, stage, monkeypatch):
     assert found.pipeline < 1.5 * found.stages[stage]
     advice = {"read": "cache=encoded", "decode": "cache=memory needs", "augment": "No cache helps"}
     assert advice[stage] in found.verdict
+
+
+def test_rates_and_waiting_agree(dataset, monkeypatch):
+    """Where model and pipeline sleep, and so share nothing: the slower one gives the rate."""
+    slow_augment(monkeypatch)  # 0.4 s a batch
+
+    def step(images, labels):
+        time.sleep(5 * SLOW)
+
+    found = profile.profile_pipeline(dataset, step, 8, seconds=1.2, augmentation="shift")
+    assert found.together == pytest.approx(found.pipeline, rel=0.35)
+    assert found.waiting == pytest.approx(1 - found.together / found.model, abs=0.15)
 
 
 def test_verdicts():
