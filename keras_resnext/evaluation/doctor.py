@@ -11,7 +11,7 @@ import keras
 from keras import ops
 
 from keras_resnext.layers import GroupedConv2D
-from keras_resnext.training.fit import device, package_versions
+from keras_resnext.training.environment import device, package_versions
 from keras_resnext.training.precision import BFLOAT16_FLAGS, processor_flags, resolve
 
 # One 3x3 convolution of ResNeXt-50's first stage.

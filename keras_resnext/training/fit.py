@@ -1,15 +1,13 @@
 """One training run: a network, a data set, a recipe; a folder that holds what came of it."""
 
 import datetime
-import os
 import platform
 import shlex
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, replace
-from importlib import metadata
 from pathlib import Path
 
 import keras
@@ -32,6 +30,7 @@ from keras_resnext.training import checkpoint
 from keras_resnext.training.compile import compile_recipe
 from keras_resnext.training.distillation import load_teacher, stored_answers, taught_model
 from keras_resnext.training.distribution import devices_of_a_worker, worker
+from keras_resnext.training.environment import device, package_versions
 from keras_resnext.training.maps import activation_maps
 from keras_resnext.training.optimizers import inner
 from keras_resnext.training.precision import resolve
@@ -50,9 +49,6 @@ from keras_resnext.training.run_folder import (
     write_rows,
 )
 from keras_resnext.training.schedules import learning_rate_schedule
-from keras_resnext.version import __version__
-
-PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy")
 
 
 def train(
@@ -130,12 +126,7 @@ def train(
             answers = stored_answers(teacher, dataset, recipe)
         training, test = _pipelines(model, dataset, recipe, answers)
         _describe(model, tested(dataset, recipe), recipe)
-        if not chief:  # one writes the folder
-            folder = Path(tempfile.mkdtemp(prefix="keras-resnext-worker-"))
-        elif resume:
-            folder = Path(output)
-        else:
-            folder = make_folder(output, model.name, dataset.name)
+        folder = Path(output) if resume and chief else _new_folder(output, model, dataset)
         facts["cache"] = f"{training.plan.kind}: {training.plan.reason}"
         if not resume:
             write_json(folder / CONFIG, facts)
@@ -143,6 +134,13 @@ def train(
         _tell_rate(console, asked, recipe)
         run = _Run(folder, trained, model, dataset, recipe, console, callbacks)
         return run.fit(training, test, Path(output, CHECKPOINT) if resume else None)
+
+
+def _new_folder(output, model: keras.Model, dataset: Dataset) -> Path:
+    """Of several workers one writes the folder of the run; the others have one for nothing."""
+    if worker()[0] > 0:
+        return Path(tempfile.mkdtemp(prefix="keras-resnext-worker-"))
+    return make_folder(output, model.name, dataset.name)
 
 
 def check_same_run(folder: Path, facts: Mapping) -> None:
@@ -365,41 +363,6 @@ def describe_run(model: keras.Model, dataset: Dataset, recipe: Recipe) -> dict:
         "python": platform.python_version(),
         "versions": package_versions(),
     }
-
-
-def device() -> str:
-    """Say what this machine trains on.
-
-    Example:
-
-    >>> "cores" in device() or "gpu" in device()
-    True
-    """
-    devices = [name.lower() for name in keras.distribution.list_devices()]
-    accelerators = [name for name in devices if not name.startswith("cpu")]
-    return ", ".join(accelerators) or f"cpu, {_processor()}, {_cores()} cores"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
-def package_versions() -> dict[str, str]:
-    """Give the versions that a bug report needs, by package."""
-    found = {"keras-resnext": __version__}
-    for name in PACKAGES:
-        with suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
 
 
 @contextmanager

@@ -1,0 +1,48 @@
+"""What a run was made with: the device and the versions."""
+
+import os
+import platform
+from contextlib import suppress
+from importlib import metadata
+from pathlib import Path
+
+import keras
+
+from keras_resnext.version import __version__
+
+PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy")
+
+
+def device() -> str:
+    """Say what this machine trains on.
+
+    Example:
+
+    >>> "cores" in device() or "gpu" in device()
+    True
+    """
+    devices = [name.lower() for name in keras.distribution.list_devices()]
+    accelerators = [name for name in devices if not name.startswith("cpu")]
+    return ", ".join(accelerators) or f"cpu, {_processor()}, {_cores()} cores"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def package_versions() -> dict[str, str]:
+    """Give the versions that a bug report needs, by package."""
+    found = {"keras-resnext": __version__}
+    for name in PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
