@@ -4,11 +4,11 @@ import keras
 import keras_tuner
 
 from keras_resnext.data.parts import Dataset
-from keras_resnext.data.pipeline import test_batches, training_batches
+from keras_resnext.data.pipeline import assemble
 from keras_resnext.search.oracles import declare
 from keras_resnext.search.space import Space
 from keras_resnext.training.compile import compile_recipe
-from keras_resnext.training.fit import steps_per_epoch
+from keras_resnext.training.fit import pipelines, steps_per_epoch
 from keras_resnext.training.network import network_for
 
 
@@ -76,21 +76,14 @@ class ResNeXtHyperModel(keras_tuner.HyperModel):
             ``keras.callbacks.History``.
         """
         recipe = self._recipe(hp)
-        batches = training_batches(
-            self.dataset,
-            recipe.step_batch,
-            seed=recipe.seed,
-            augmentation=recipe.augmentation,
-            mixing=recipe.mixing,
-            label_smoothing=recipe.label_smoothing,
-            smoothing_over=recipe.smoothing_over,
-            drop_remainder=True,
+        training, test = pipelines(model, self.dataset, recipe)
+        given = {"validation_data": test, "epochs": recipe.epochs, **arguments}
+        return model.fit(
+            assemble(training, given["epochs"]),
+            steps_per_epoch=steps_per_epoch(self.dataset, recipe),
+            shuffle=False,
+            **given,
         )
-        own = {
-            "validation_data": test_batches(self.dataset, recipe.step_batch),
-            "epochs": recipe.epochs,
-        }
-        return model.fit(batches, shuffle=False, **{**own, **arguments})
 
     def _recipe(self, hp):
         try:

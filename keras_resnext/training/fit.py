@@ -124,7 +124,7 @@ def train(
     with _naming_undecodable(dataset):
         if recipe.distilled and recipe.teacher_stored:
             answers = stored_answers(teacher, dataset, recipe)
-        training, test = _pipelines(model, dataset, recipe, answers)
+        training, test = pipelines(model, dataset, recipe, answers)
         _describe(model, tested(dataset, recipe), recipe)
         folder = Path(output) if resume and chief else _new_folder(output, model, dataset)
         facts["cache"] = f"{training.plan.kind}: {training.plan.reason}"
@@ -208,8 +208,18 @@ def _without(part: Part, broken: dict[str, str]) -> Part:
     return without(part, broken) if isinstance(part.images, tuple) else part
 
 
-def _pipelines(model: keras.Model, dataset: Dataset, recipe: Recipe, answers):
-    """Training as ``assemble`` takes it, and test batches; memory is shared by their sizes."""
+def pipelines(model: keras.Model, dataset: Dataset, recipe: Recipe, answers=None):
+    """Give the data of a run; memory is shared by the sizes of its parts.
+
+    Args:
+        model: That is trained.
+        dataset: From ``load_dataset``.
+        recipe: Resolved.
+        answers: Of a teacher, for each training image, or None.
+
+    Returns:
+        Training as ``assemble`` takes it, and test batches.
+    """
     budget = recipe.memory_budget
     share = len(dataset.train) / (len(dataset.train) + len(dataset.test))
     stages = find_mixing(recipe.mixing)
