@@ -97,7 +97,7 @@ def test_every_option_trains_in_every_weight_and_survives_saving(options, tmp_pa
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_mixed_precision_trains_and_answers_in_float32(policy, jit_compile):
     if keras.backend.backend() == "torch" and jit_compile:
         pytest.skip("torch.compile needs a compiler and minutes")

@@ -58,6 +58,7 @@ def slow_model(monkeypatch):
 PLANTED = {"read": slow_read, "decode": slow_decode, "augment": slow_augment, "model": slow_model}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", PLANTED)
 def test_the_planted_bottleneck_is_named(dataset, stage, monkeypatch):
     step = PLANTED[stage](monkeypatch)

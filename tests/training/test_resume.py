@@ -116,6 +116,7 @@ def test_a_killed_run_ends_as_one_that_was_not(tmp_path, dataset, policy, monkey
             np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_run_killed_after_the_last_step_of_an_epoch_is_tested(tmp_path, dataset, monkeypatch):
     recipe = replace(RECIPE, epochs=1)
     whole = run(dataset, tmp_path / "whole", recipe)

@@ -10,12 +10,14 @@ from keras_resnext import from_timm
 from keras_resnext.weights.grammar import timm_config
 from keras_resnext.weights.load import to_timm
 
-SLOW = ("resnet101", "resnext101_32x4d", "inception_v4", "inception_resnet_v2")
 NETWORKS = sorted(tensor_shapes())
+# One of each kind; the others take the same ways, and as long.
+QUICK = ("resnet18", "resnetblur50", "resnext50_32x4d", "seresnext50_32x4d", "skresnext50_32x4d")
+QUICK += ("ecaresnet50t", "inception_v3")
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in NETWORKS]
+    "name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in NETWORKS]
 )
 def test_logits_and_features_are_timms(name, tmp_path):
     tensors = synthetic_tensors(name)
