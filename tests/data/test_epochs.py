@@ -147,7 +147,7 @@ def combinations():
             yield pytest.param(row.name, cache, marks=() if fast else pytest.mark.slow)
 
 
-@pytest.mark.parametrize("source, cache", combinations())
+@pytest.mark.parametrize("source, cache", list(combinations()))
 def test_epochs_of_every_source_and_cache(made, source, cache, tmp_path):
     dataset = made(source)
     cache = tmp_path / "cache" if cache == "folder" else cache
