@@ -17,7 +17,7 @@ from keras_resnext.search.folder import front
 
 COLOUR_MAP = "viridis"
 # A hyperparameter over more than this factor is shown on a logarithmic axis.
-LOGARITHMIC = 20
+LOGARITHMIC = 10
 BINS = 6
 
 
