@@ -41,3 +41,13 @@ def make_model():
         )
 
     return make
+
+
+@pytest.fixture
+def rows(tmp_path, dataset):
+    """The path of the data set as a file, for other processes."""
+    path = tmp_path / "rows.npz"
+    parts = {"train": dataset.train, "test": dataset.test}
+    arrays = {f"x_{name}": part.images for name, part in parts.items()}
+    np.savez(path, **arrays, **{f"y_{name}": part.labels for name, part in parts.items()})
+    return str(path)

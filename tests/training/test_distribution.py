@@ -49,18 +49,6 @@ np.savez(folder + f"-{worker()[0]}.npz", *[np.asarray(w.value) for w in model.va
 """
 
 
-@pytest.fixture
-def rows(tmp_path, dataset):
-    np.savez(
-        tmp_path / "rows.npz",
-        x_train=dataset.train.images,
-        y_train=dataset.train.labels,
-        x_test=dataset.test.images,
-        y_test=dataset.test.labels,
-    )
-    return {"DATA": str(tmp_path / "rows.npz")}
-
-
 def start(folder, strategy, policy="float32", **environment):
     return subprocess.Popen(
         [sys.executable, "-c", RUN, str(folder), strategy, policy],
@@ -91,8 +79,8 @@ def assert_close(ours, expected):
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
 def test_two_mirrored_devices_are_one(tmp_path, rows, policy):
-    finish(start(tmp_path / "one", "none", policy, **rows))
-    finish(start(tmp_path / "two", "mirrored", policy, LOGICAL="1", **rows))
+    finish(start(tmp_path / "one", "none", policy, DATA=rows))
+    finish(start(tmp_path / "two", "mirrored", policy, LOGICAL="1", DATA=rows))
     if policy == "float32":
         assert_close(tmp_path / "two-0.npz", tmp_path / "one-0.npz")
         histories = [(tmp_path / n / "history.csv").read_text() for n in ("one", "two")]
@@ -118,8 +106,8 @@ def cluster(number):
 @pytest.mark.slow
 def test_two_processes_on_jax_are_one(tmp_path, rows):
     pytest.importorskip("jax")
-    finish(start(tmp_path / "one", "none", KERAS_BACKEND="jax", **rows))
-    shared = {**rows, **cluster(2)}
+    finish(start(tmp_path / "one", "none", KERAS_BACKEND="jax", DATA=rows))
+    shared = {"DATA": rows, **cluster(2)}
     both = [
         start(tmp_path / "two", "multi_worker", **shared, **{distribution.WORKER: str(n)})
         for n in range(2)
@@ -134,8 +122,8 @@ def test_two_processes_on_jax_are_one(tmp_path, rows):
 @pytest.mark.slow
 def test_a_worker_that_is_killed_comes_back(tmp_path, rows):
     pytest.importorskip("jax")
-    rows = {**rows, "EPOCHS": "10"}
-    finish(start(tmp_path / "one", "none", KERAS_BACKEND="jax", **rows))
+    data = {"DATA": rows, "EPOCHS": "10"}
+    finish(start(tmp_path / "one", "none", KERAS_BACKEND="jax", **data))
 
     def both(shared):
         return [
@@ -143,7 +131,7 @@ def test_a_worker_that_is_killed_comes_back(tmp_path, rows):
             for n in range(2)
         ]
 
-    processes = both({**rows, **cluster(2)})
+    processes = both({**data, **cluster(2)})
     history = tmp_path / "two" / "history.csv"
     limit = time.monotonic() + 120
     while not history.is_file() and time.monotonic() < limit:
@@ -151,7 +139,7 @@ def test_a_worker_that_is_killed_comes_back(tmp_path, rows):
     processes[1].send_signal(signal.SIGKILL)
     assert processes[0].wait(timeout=200) != 0, "it cannot go on alone, and must not wait forever"
     assert not (tmp_path / "two" / "summary.json").exists()
-    finish(*both({**rows, **cluster(2)}))
+    finish(*both({**data, **cluster(2)}))
     assert_close(tmp_path / "two-0.npz", tmp_path / "one-0.npz")
     assert len(history.read_text().splitlines()) == 11
 

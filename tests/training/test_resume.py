@@ -246,19 +246,12 @@ COMMAND = [sys.executable, "-m", "keras_resnext", "train"]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("policy, most", [("float32", 20), ("mixed_float16", 6)])
-def test_killed_many_times_by_the_command_line(tmp_path, dataset, policy, most):
+def test_killed_many_times_by_the_command_line(tmp_path, rows, policy, most):
     """SIGKILL at random moments; then the same weights and history as if there had been none.
 
     Each start takes ten seconds on two cores: with loss scaling there are fewer.
     """
-    np.savez(
-        tmp_path / "rows.npz",
-        x_train=dataset.train.images,
-        y_train=dataset.train.labels,
-        x_test=dataset.test.images,
-        y_test=dataset.test.labels,
-    )
-    arguments = ["--data", str(tmp_path / "rows.npz"), "--model", "ResNet20", "--epochs", "8"]
+    arguments = ["--data", rows, "--model", "ResNet20", "--epochs", "8"]
     arguments += ["--precision", policy, "--mixing", "mixup", "--ema", "0.9", "--batch-size", "20"]
     arguments += ["--set", "deterministic=True", "--set", "blocks=(1, 1, 1)"]
     subprocess.run([*COMMAND, *arguments, "--output", tmp_path / "whole"], check=True)
