@@ -5,6 +5,7 @@ writes several files in place (a process killed between two of them leaves a sea
 loads nor goes on), and leaves out the position of a grid search.
 """
 
+import warnings
 from collections.abc import Mapping
 
 import keras_tuner
@@ -16,6 +17,7 @@ from keras_tuner.oracles import (
     HyperbandOracle,
     RandomSearchOracle,
 )
+from sklearn.exceptions import ConvergenceWarning
 
 from keras_resnext.search.space import Candidates, Choice
 
@@ -87,8 +89,11 @@ class BayesianOracle(_OnSpace, BayesianOptimizationOracle):
     """A Gaussian process. KerasTuner's may propose what was tried already: this one does not."""
 
     def populate_space(self, trial_id):
-        self._fit_finished()
-        response = super().populate_space(trial_id)
+        with warnings.catch_warnings():
+            # Few points leave the length scale open: nothing that a user could do about.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            self._fit_finished()
+            response = super().populate_space(trial_id)
         if response["status"] == "RUNNING" and self._duplicate(response["values"]):
             return self._best_of_random()
         return response
