@@ -140,4 +140,5 @@ def test_the_command_and_its_recipe(tmp_path):
     assert trained.returncode == 0, trained.stderr[-2000:]
     summary = json.loads((tmp_path / "t/summary.json").read_text())
     assert summary["macs"] == best["macs"] and summary["parameters"] == best["parameters"]
-    assert abs(summary["test_top1"] - best["top1"]) < 0.1
+    # After two epochs a fifth more images are a fifth more steps, and those are worth a lot.
+    assert summary["test_top1"] > best["top1"] - 0.1
