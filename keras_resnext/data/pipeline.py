@@ -133,7 +133,7 @@ def training_batches(
             all of them, from the first, with no pause between two; the last batch of each must be
             dropped for that if it is not full.
         maps: Takes NumPy images and labels of a batch as they are fed, and gives class activation
-            maps (batch, rows, columns): for SnapMix. See ``training.fit.activation_maps``.
+            maps (batch, rows, columns): for SnapMix. See ``training.maps.activation_maps``.
 
     Returns:
         A tf.data.Dataset of float32 images (batch, size, size, 3) and float32 one-hot labels
@@ -203,7 +203,7 @@ def prepare_training(
     if maps is None and any(mix.needs_maps for stage in mixed for mix, _ in stage.choices):
         raise ValueError(
             f'Mixing "{mixing}" needs `maps`, a function that gives class activation maps: '
-            "`keras-resnext train` brings it, `training.fit.activation_maps(model)` makes it."
+            "`keras-resnext train` brings it, `training.maps.activation_maps(model)` makes it."
         )
     form = training_form(dataset, row)
     plan = plan_cache(dataset.train, form, cache, memory_budget)

@@ -8,8 +8,8 @@ from keras_resnext.data.pipeline import assemble
 from keras_resnext.search.oracles import declare
 from keras_resnext.search.space import Space
 from keras_resnext.training.compile import compile_recipe
-from keras_resnext.training.fit import pipelines, steps_per_epoch
 from keras_resnext.training.network import network_for
+from keras_resnext.training.run_data import pipelines, steps_per_epoch
 
 
 class ResNeXtHyperModel(keras_tuner.HyperModel):
