@@ -1,5 +1,6 @@
 """What every test shares: quiet TensorFlow, and one place that differentiates on any backend."""
 
+import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -16,6 +17,14 @@ def _default_policy():
     yield
     keras.config.set_dtype_policy(policy)
     keras.config.set_image_data_format(layout)
+
+
+@pytest.fixture(autouse=True)
+def _memory(request):
+    """A model is a cycle of few, large objects, for which Python does not look often enough."""
+    yield
+    if request.node.get_closest_marker("slow"):
+        gc.collect()
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Every option of the residual networks composes with every other, or is refused by name."""
 
 import dataclasses
+import os
 import re
 
 import keras
@@ -159,7 +160,7 @@ def test_options_compose(draw, policy, tmp_path_factory):
 
 
 @pytest.mark.slow
-@settings(max_examples=300, **BUILDING)
+@settings(max_examples=300 if "SOAK" in os.environ else 60, **BUILDING)
 @given(draw=DRAWS, policy=POLICIES)
 def test_many_options_compose(draw, policy, tmp_path_factory):
     _trains_and_survives(draw, policy, tmp_path_factory.getbasetemp())
