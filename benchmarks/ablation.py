@@ -1,19 +1,26 @@
 """Each technique of the assembled recipe on and off: top-1 on CIFAR-10, its spread and its cost.
 
     python benchmarks/ablation.py --data CIFAR10            # folders, an .npz or tfds:cifar10
-    python benchmarks/ablation.py --data CIFAR10 --study overfitting
+    python benchmarks/ablation.py --data CIFAR10 --study overfitting --train 2000 --epochs 40
 
 A small ResNet, a part of the training images, the same few epochs and seeds for every row; the
 base row has none of the techniques. What does not help at that scale is shown as it is.
 `--study overfitting` trains on few images for many epochs, with and without an L2 penalty.
+
+Every run has one core of its own: so small a network gains little from a second one, and the cost
+of a step can be compared.
 """
 
-import json
+import csv
+import io
+import multiprocessing
+import os
 import pathlib
 import statistics
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
 
-from common import arguments, bars, print_table, save
+from common import arguments, bars, print_table, save, write_part
 
 # Technique: fields of the recipe, fields of the network. Everything else is the base row's.
 BASE = {"schedule": "step", "milestones": (0.5, 0.75), "warmup": 0.0}
@@ -37,32 +44,49 @@ NETWORK = {"blocks": (1, 1, 1)}
 OVERFITTING = {"without": 0.0, "L2 5e-4": 5e-4}
 
 
-def part_of(data, train, test):
-    """As many images of a data set, the classes in equal shares."""
-    from dataclasses import replace
-
-    from keras_resnext.data.parts import labels_of, stratified_split, take
-
-    def some(part, count):
-        if count >= len(part):
-            return part
-        return take(part, stratified_split(labels_of(part), count / len(part), seed=0)[1])
-
-    return replace(data, train=some(data.train, train), test=some(data.test, test))
-
-
 def run(data, recipe, network, folder):
-    """Train once; the summary."""
-    import io
-
+    """Train once, in one of the processes; the summary, with the last training accuracy."""
     import keras
     from rich.console import Console
 
-    from keras_resnext import network_for, train
+    from keras_resnext import load_dataset, network_for, train
 
     keras.backend.clear_session()
+    keras.utils.set_random_seed(recipe.seed)
+    data = load_dataset(data, 32)
     model = network_for("ResNet20", data, recipe, **network)
-    return train(model, data, recipe, folder, console=Console(file=io.StringIO()))
+    summary = train(model, data, recipe, folder, console=Console(file=io.StringIO()))
+    with (folder / "history.csv").open() as file:
+        *_, last = csv.DictReader(file)
+    return {**summary, "train_top1": float(last["top1"])}
+
+
+def run_all(data, tasks, seeds):
+    """Run every one of `{name: (recipe, network, folder)}` from every seed.
+
+    Yields:
+        Name and summaries, in order.
+    """
+    context = multiprocessing.get_context("spawn")
+    cores = context.Queue()
+    for core in os.sched_getaffinity(0):
+        cores.put(core)
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), context, _take_core, (cores,)) as pool:
+        running = {
+            name: [
+                pool.submit(run, data, recipe.replace(seed=seed), network, folder / f"{seed}")
+                for seed in range(seeds)
+            ]
+            for name, (recipe, network, folder) in tasks.items()
+        }
+        for name, futures in running.items():
+            summaries = [future.result() for future in futures]
+            print(name, [summary["test_top1"] for summary in summaries], flush=True)
+            yield name, summaries
+
+
+def _take_core(cores):
+    os.sched_setaffinity(0, {cores.get()})
 
 
 def ablation(options, data, folder):
@@ -70,32 +94,28 @@ def ablation(options, data, folder):
 
     base = Recipe(epochs=options.epochs, batch_size=64, augmentation="shift_flip", **BASE)
     teacher = base.replace(epochs=2 * options.epochs)
-    print("teacher", run(data, teacher, {}, folder / "teacher")["test_top1"], flush=True)
-    rows = []
+    ((_, (taught,)),) = run_all(data, {"teacher": (teacher, {}, folder / "teacher")}, seeds=1)
+    tasks = {}
     for name, (changes, network) in TECHNIQUES.items():
-        if changes.get("teacher"):
-            changes = {"teacher": str(folder / "teacher")}
-        summaries = [
-            run(data, base.replace(seed=s, **changes), NETWORK | network, folder / f"{name}-{s}")
-            for s in range(options.rounds)
-        ]
-        rows.append(
-            {
-                "technique": name,
-                "top1": [s["test_top1"] for s in summaries],
-                "images_per_second": statistics.median(s["images_per_second"] for s in summaries),
-            }
-        )
-        print(json.dumps(rows[-1]), flush=True)
+        changes = changes | ({"teacher": taught["output"]} if "teacher" in changes else {})
+        tasks[name] = base.replace(**changes), NETWORK | network, folder / name
+    rows = [
+        {
+            "technique": name,
+            "top1": [s["test_top1"] for s in summaries],
+            "images_per_second": statistics.median(s["images_per_second"] for s in summaries),
+        }
+        for name, summaries in run_all(data, tasks, options.rounds)
+    ]
     save(options, "ablation", rows)
-    _show(options, rows, data)
+    _show(options, rows)
 
 
-def _show(options, rows, data):
+def _show(options, rows):
     mean = {row["technique"]: 100 * statistics.mean(row["top1"]) for row in rows}
     plain = rows[0]["images_per_second"]
     print_table(
-        f"ResNet-8, {len(data.train):,} images, {options.epochs} epochs, {options.rounds} seeds",
+        f"ResNet-8, {options.train:,} images, {options.epochs} epochs, {options.rounds} seeds",
         ["technique", "top-1 %", "spread", "against base", "time of a step"],
         [
             (
@@ -110,7 +130,7 @@ def _show(options, rows, data):
     )
     bars(
         options.output / f"ablation-{options.name}.png",
-        f"CIFAR-10, {len(data.train):,} images, {options.epochs} epochs: mean of "
+        f"CIFAR-10, {options.train:,} images, {options.epochs} epochs: mean of "
         f"{options.rounds} seeds",
         "top-1 accuracy (%)",
         {"each technique alone": {name: round(value, 2) for name, value in mean.items()}},
@@ -122,23 +142,36 @@ def overfitting(options, data, folder):
     from keras_resnext.plots import plot_curves
     from keras_resnext.training.recipes import get_recipe
 
-    rows, histories = [], {}
+    tasks = {}
     for name, l2 in OVERFITTING.items():
-        recipe = get_recipe("adam_l2").replace(
-            l2=l2, epochs=options.epochs, batch_size=64, augmentation="none"
+        changes = {"epochs": options.epochs, "batch_size": 64, "augmentation": "none"}
+        tasks[name] = get_recipe("adam_l2").replace(l2=l2, **changes), {}, folder / name
+    rows = []
+    for name, summaries in run_all(data, tasks, options.rounds):
+        train, test = (
+            [100 * summary[key] for summary in summaries] for key in ("train_top1", "test_top1")
         )
-        run(data, recipe, {}, folder / name)
-        histories[name] = folder / name / "history.csv"
-        last = histories[name].read_text().splitlines()
-        last = dict(zip(last[0].split(","), map(float, last[-1].split(",")), strict=True))
-        gap = last["top1"] - last["val_top1"]
-        rows.append({"l2": l2, "train": last["top1"], "test": last["val_top1"], "gap": gap})
-        print(rows[-1], flush=True)
+        rows.append({"l2": OVERFITTING[name], "train": train, "test": test})
     save(options, "overfitting", rows)
+    gaps = [[a - b for a, b in zip(row["train"], row["test"], strict=True)] for row in rows]
+    print_table(
+        f"ResNet-20, Adam, {options.train:,} images, {options.epochs} epochs",
+        ["L2", "training top-1 %", "test top-1 %", "gap", "deviation"],
+        [
+            (
+                row["l2"],
+                f"{statistics.mean(row['train']):.2f}",
+                f"{statistics.mean(row['test']):.2f}",
+                f"{statistics.mean(gap):.2f}",
+                f"{statistics.stdev(gap):.2f}",
+            )
+            for row, gap in zip(rows, gaps, strict=True)
+        ],
+    )
     plot_curves(
-        histories,
+        {name: folder / name / "0" / "history.csv" for name in tasks},
         options.output / f"overfitting-{options.name}.png",
-        f"Adam on {len(data.train):,} images of CIFAR-10, with and without an L2 penalty",
+        f"Adam on {options.train:,} images of CIFAR-10, with and without an L2 penalty",
     )
 
 
@@ -149,10 +182,9 @@ def main():
     options = arguments(
         __doc__, data="tfds:cifar10", epochs=5, train=10_000, test=2_000, study="techniques"
     )
-    from keras_resnext import load_dataset
-
     with tempfile.TemporaryDirectory() as folder:
-        data = part_of(load_dataset(options.data, 32), options.train, options.test)
+        data = pathlib.Path(folder) / "part.npz"
+        write_part(options.data, 32, data, options.train, options.test)
         STUDIES[options.study](options, data, pathlib.Path(folder))
 
 

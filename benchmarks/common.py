@@ -162,6 +162,41 @@ def take_turns(makers, rounds):
     return workers
 
 
+def write_part(source, image_size, path, train, test=None):
+    """Write a part of a data set as an .npz; of each class the same share.
+
+    Args:
+        source: As `load_dataset` takes it.
+        image_size: Pixels.
+        path: Of the file.
+        train: How many training images.
+        test: How many test images. Default: all.
+    """
+    import numpy as np
+
+    from keras_resnext import load_dataset
+
+    whole = load_dataset(source, image_size)
+    arrays = {"class_names": np.array(whole.class_names)}
+    for name, part, count in (("train", whole.train, train), ("test", whole.test, test)):
+        arrays[f"x_{name}"], arrays[f"y_{name}"] = _arrays(part, count)
+    np.savez(path, **arrays)
+
+
+def _arrays(part, count):
+    import numpy as np
+    from PIL import Image
+
+    from keras_resnext.data.parts import labels_of, stratified_split, take
+
+    if count is not None and count < len(part):
+        part = take(part, stratified_split(labels_of(part), count / len(part), seed=0)[1])
+    images = part.images
+    if isinstance(images, tuple):
+        images = np.stack([np.asarray(Image.open(name).convert("RGB")) for name in images])
+    return images, labels_of(part)
+
+
 def machine():
     """What the numbers were measured on."""
     model = platform.processor()

@@ -16,9 +16,7 @@ import statistics
 import subprocess
 import sys
 
-import numpy as np
-from common import machine, print_table
-from PIL import Image
+from common import machine, print_table, write_part
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 COMMAND = (sys.executable, "-m", "keras_resnext")
@@ -30,7 +28,7 @@ def main():
     output.mkdir(parents=True, exist_ok=True)
     data = output / "part.npz"
     if not data.exists():
-        write_part(options.data, options.images, options.image_size, data)
+        write_part(options.data, options.image_size, data, options.images)
     found = run_search(options, data, options.oracle, options.trials)
     trials = -(-epochs_spent(found) // options.epochs)
     run_search(options, data, "random", trials, "--compare", found)
@@ -67,26 +65,6 @@ def arguments():
     add("--seeds", type=int, default=3)
     add("--workers", type=int, default=2)
     return parser.parse_args()
-
-
-def write_part(source, count, image_size, path):
-    """The same share of every class of the training images, and all test images, as arrays."""
-    from keras_resnext.data.datasets import load_dataset
-    from keras_resnext.data.parts import stratified_split, take
-
-    whole = load_dataset(source, image_size)
-    _, chosen = stratified_split(whole.train.labels, count / len(whole.train), seed=0)
-    part = take(whole.train, chosen)
-    arrays = {"x_train": pixels(part.images), "y_train": part.labels}
-    arrays |= {"x_test": pixels(whole.test.images), "y_test": whole.test.labels}
-    np.savez(path, class_names=np.array(whole.class_names), **arrays)
-
-
-def pixels(images):
-    """Arrays as they are, files read."""
-    if not isinstance(images, tuple):
-        return images
-    return np.stack([np.asarray(Image.open(name).convert("RGB")) for name in images])
 
 
 def run_search(options, data, oracle, trials, *more):
