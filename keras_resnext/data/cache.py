@@ -119,6 +119,19 @@ class Kept:
             return tf.ensure_shape(image, [None, None, 3])
         return decode(self.encoded(index))
 
+    def shape(self, index):
+        """Give height and width of decoded images, or None where they are not kept decoded.
+
+        Args:
+            index: Of any shape.
+
+        Returns:
+            int32, (..., 2), or (2,) where all are the same.
+        """
+        if self.pixels is not None:
+            return tf.shape(self.pixels)[1:3]
+        return None if self.flat is None else tf.gather(self.shapes, index)[..., :2]
+
     def encoded(self, index):
         """Give the bytes of an image file, or None where only pixels are kept.
 

@@ -82,7 +82,7 @@ def decode_crop(contents, relative, size: int):
     """
 
     def plain():
-        window = _window(relative, tf.io.extract_jpeg_shape(contents)[:2])
+        window = pixel_windows(relative, tf.io.extract_jpeg_shape(contents)[:2])
         return _shrunk(_decode_window(contents, window, size), size)
 
     @_apart
@@ -90,7 +90,7 @@ def decode_crop(contents, relative, size: int):
         return tf.cond(
             tf.io.is_jpeg(contents),
             lambda: _decode_turned_crop(contents, relative, size),
-            lambda: crop_image(_decode_other(contents), relative, size),
+            lambda: _crop_whole(_decode_other(contents), relative, size),
         )
 
     return tf.ensure_shape(tf.cond(_is_plain(contents), plain, any_other), [size, size, 3])
@@ -120,27 +120,33 @@ def _decode_turned_crop(contents, relative, size: int):
     stored_shape = tf.io.extract_jpeg_shape(contents)[:2]
     transposed = tf.gather(TURNS[:, 0], turn)
     shape = tf.where(transposed, stored_shape[::-1], stored_shape)
-    window = stored_window(_window(relative, shape), turn, shape)
+    window = stored_window(pixel_windows(relative, shape), turn, shape)
     return upright(_shrunk(_decode_window(contents, window, size), size), turn)
 
 
-def crop_image(image, relative, size: int):
+def _crop_whole(image, relative, size: int):
+    return crop_image(image, pixel_windows(relative, tf.shape(image)[:2]), size)
+
+
+def crop_image(image, window, size: int):
     """Crop a part of an image and resize it.
 
     Args:
         image: uint8 of shape (height, width, channels).
-        relative: float32 of shape (4,): a row of ``relative_windows``.
+        window: int32 of shape (4,): a row of ``pixel_windows``.
         size: Edge of the square to give, pixels.
 
     Returns:
         uint8 of shape (size, size, channels).
     """
-    window = _window(relative, tf.shape(image)[:2])
     begin, extent = (tf.pad(part, [[0, 1]]) for part in (window[:2], window[2:]))
     part = tf.slice(image, begin, extent + [0, 0, image.shape[-1]])
-    factor = tf.cast(tf.reduce_max(window[2:]), tf.float32) / size
-    skips = _apart(lambda: _antialiased(part, size))
-    cropped = tf.cond(factor > LEAST_ANTIALIASED, skips, lambda: _shrunk(part, size))
+    if None not in image.shape and max(image.shape[:2]) <= LEAST_ANTIALIASED * size:
+        cropped = _shrunk(part, size)
+    else:
+        factor = tf.cast(tf.reduce_max(window[2:]), tf.float32) / size
+        skips = _apart(lambda: _antialiased(part, size))
+        cropped = tf.cond(factor > LEAST_ANTIALIASED, skips, lambda: _shrunk(part, size))
     return tf.ensure_shape(cropped, [size, size, image.shape[-1]])
 
 
@@ -170,21 +176,29 @@ def fit_windows(relative, shape):
 
     Args:
         relative: float32 of shape (..., 4), from ``relative_windows``.
-        shape: int32, (height, width) of the image.
+        shape: int32, (height, width) of the image, or (..., 2) of each.
 
     Returns:
         Corner (top, left) and extent (height, width), float32 of shape (..., 2), whole numbers.
     """
     shape = tf.cast(shape, tf.float32)
-    extent = tf.round(relative[..., :2] * tf.sqrt(tf.reduce_prod(shape)))
+    extent = tf.round(relative[..., :2] * tf.sqrt(tf.reduce_prod(shape, -1, keepdims=True)))
     extent = tf.clip_by_value(extent, 1.0, shape)
     corner = tf.floor(relative[..., 2:] * (shape - extent + 1))
     return tf.minimum(corner, shape - extent), extent
 
 
-def _window(relative, shape):
-    """One of them: top, left, height, width, int32."""
-    return tf.cast(tf.concat(fit_windows(relative, shape), 0), tf.int32)
+def pixel_windows(relative, shape):
+    """Give windows in an image as whole numbers.
+
+    Args:
+        relative: As in ``fit_windows``.
+        shape: As in ``fit_windows``.
+
+    Returns:
+        int32 of shape (..., 4): top, left, height, width.
+    """
+    return tf.cast(tf.concat(fit_windows(relative, shape), -1), tf.int32)
 
 
 def stored_window(window, turn, shape):
@@ -302,8 +316,10 @@ def _decode_window(contents, window, size: int):
 
 def _shrunk(image, size: int):
     """Bilinear, of what is hardly larger than it has to be."""
-    # Between pixels no value is beyond theirs: nothing to clip.
-    return tf.cast(tf.image.resize(image, [size, size]) + 0.5, tf.uint8)
+    # TensorFlow resizes float32 so much faster than uint8 that the cast pays twice over. Between
+    # pixels no value is beyond theirs: nothing to clip.
+    resized = tf.image.resize(tf.cast(image, tf.float32), [size, size])
+    return tf.cast(resized + 0.5, tf.uint8)
 
 
 def _antialiased(image, size: int):

@@ -29,7 +29,13 @@ from keras_resnext.data.augment import (
     fold,
 )
 from keras_resnext.data.cache import CachePlan, Form, Kept, keep, numbered_stream, plan_cache
-from keras_resnext.data.decode import crop_image, decode, decode_crop, relative_windows
+from keras_resnext.data.decode import (
+    crop_image,
+    decode,
+    decode_crop,
+    pixel_windows,
+    relative_windows,
+)
 from keras_resnext.data.mixing import find_mixing, mix_batch
 from keras_resnext.data.parts import Dataset, Part
 
@@ -415,7 +421,7 @@ def crop_one(training: Training, image, window):
     Args:
         training: From ``prepare_training``.
         image: Its place among kept images, or the bytes of its file.
-        window: A row of ``epoch_windows``.
+        window: A row of ``epoch_windows``; of ``pixel_windows`` for kept pixels.
 
     Returns:
         uint8 of shape (size, size, channels).
@@ -470,6 +476,9 @@ def shuffled_places(
         places = tf.random.experimental.stateless_shuffle(tf.range(count, dtype=tf.int64), seed)
         places = places[_skipped(training, epoch, start) : used]
         windows = tf.gather(epoch_windows(training, epoch), places)
+        if training.row.crop and training.kept.shape(places) is not None:
+            # All at once: image by image that would cost a fifth of what resizing does.
+            windows = pixel_windows(windows, training.kept.shape(places))
         return tf.data.Dataset.from_tensor_slices(
             (places, tf.fill(tf.shape(places), epoch), windows)
         )

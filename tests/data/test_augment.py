@@ -18,7 +18,7 @@ from keras_resnext.data.augment import (
     random_erasing,
     random_resized_crop,
 )
-from keras_resnext.data.decode import Crop, crop_image, relative_windows
+from keras_resnext.data.decode import Crop, crop_image, pixel_windows, relative_windows
 
 SEED = (3, 5)
 
@@ -79,7 +79,8 @@ def test_random_resized_crop_is_pillows_crop_and_resize():
         )
         top, left = int(y * (301 - height)), int(x * (401 - width))
         part = Image.fromarray(photo[top : top + height, left : left + width])
-        ours = crop_image(tf.constant(photo), relative[number], size).numpy().astype(int)
+        window = pixel_windows(relative[number], photo.shape[:2])
+        ours = crop_image(tf.constant(photo), window, size).numpy().astype(int)
         whole = (0, 0, width, height)
         if max(height, width) > 2 * size:  # it would skip pixels
             expected = np.asarray(part.resize((size, size), Image.BILINEAR)).astype(int)
