@@ -223,7 +223,7 @@ def test_train_by_arguments(toy, tmp_path):
     assert again.returncode == 2 and "already holds a run" in again.stderr
     finished = command("train", "--resume", output)
     assert finished.returncode == 0, finished.stderr
-    assert "going on from epoch 3" in finished.stdout
+    assert "nothing is left to train: all 2 epochs are done" in finished.stdout
     assert json.loads((output / "summary.json").read_text())["epochs"] == 2
 
 

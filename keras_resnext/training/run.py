@@ -157,10 +157,10 @@ class Run:
 
     def _tell_resumed(self):
         position = self.position
-        self.console.print(
-            f"going on from epoch {position.epoch + 1}, step {position.step} of {self.steps}",
-            highlight=False,
-        )
+        told = f"going on from epoch {position.epoch + 1}, step {position.step} of {self.steps}"
+        if position.epoch == self.recipe.epochs:
+            told = f"nothing is left to train: all {position.epoch} epochs are done"
+        self.console.print(told, highlight=False)
 
     def _finish(self, interrupted: bool) -> dict:
         self.checkpoints.save()
