@@ -63,7 +63,7 @@ def _tune(options: argparse.Namespace) -> int:
             f'"{options.output}" holds no search to go on with, and there is no --space. Expected '
             "the file of a space, such as tuning/digits.py."
         )
-    with _without_tensorflow():
+    with _without_gpus():
         from keras_resnext.search.report import write_report
         from keras_resnext.search.run import go_on, search
     try:
@@ -87,16 +87,22 @@ def _run(space, options, search, go_on) -> dict:
 
 
 @contextmanager
-def _without_tensorflow() -> Iterator[None]:
-    """Import KerasTuner without a framework: this process only waits, the trials train."""
+def _without_gpus() -> Iterator[None]:
+    """Import KerasTuner and leave every GPU to the trials: this process only waits.
+
+    Under TensorFlow whatever the trials' backend is, because that can be kept from them.
+    """
     before = os.environ.get("KERAS_BACKEND")
-    os.environ["KERAS_BACKEND"] = "numpy"
+    os.environ["KERAS_BACKEND"] = "tensorflow"
     try:
         yield
     finally:
         del os.environ["KERAS_BACKEND"]
         if before is not None:
             os.environ["KERAS_BACKEND"] = before
+    import tensorflow as tf
+
+    tf.config.set_visible_devices([], "GPU")
 
 
 def _tell(found: dict) -> int:
