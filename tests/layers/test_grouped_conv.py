@@ -1,6 +1,8 @@
+import gc
 import os
 import subprocess
 import sys
+import weakref
 
 import keras
 import numpy as np
@@ -324,3 +326,18 @@ def test_everything_holds_without_onednn():
     )
     assert finished.returncode == 0, finished.stdout[-3000:]
     assert " passed" in finished.stdout
+
+
+@pytest.mark.only_tensorflow
+def test_a_graph_that_is_done_with_is_freed():
+    """And the weights that it has captured with it."""
+    import tensorflow as tf
+
+    layer = GroupedConv2D(8, 3, groups=4)
+    layer.build((1, 8, 8, 8))
+    traced = tf.function(lambda x: layer(x)).get_concrete_function(tf.TensorSpec((1, 8, 8, 8)))
+    graph = weakref.ref(traced.graph)
+    assert "Conv2D" in {op.type for op in graph().get_operations()}
+    del traced
+    gc.collect()
+    assert graph() is None

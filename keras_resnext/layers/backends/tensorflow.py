@@ -4,6 +4,7 @@ import functools
 import math
 
 import tensorflow as tf
+from tensorflow.python.eager import record
 from tensorflow.python.ops import control_flow_util
 
 _LAYOUTS = {"channels_last": "NHWC", "channels_first": "NCHW"}
@@ -146,21 +147,26 @@ def _merge(x, kernel, options):
 
 
 def _conv2d_with_own_kernel_gradient(x, kernel, options):
-    """`tf.nn.conv2d` whose gradient by the kernel takes the way that oneDNN is fast at."""
+    """`tf.nn.conv2d` whose gradient by the kernel takes the way that oneDNN is fast at.
 
-    @tf.custom_gradient
-    def convolve(x, kernel):
-        def gradient(dy):
-            dx = tf.raw_ops.Conv2DBackpropInput(
-                input_sizes=tf.shape(x), filter=kernel, out_backprop=dy, **options
-            )
-            if _is_matrix_product(x, kernel, options):
-                return dx, _matrix_product_kernel_gradient(x, kernel.shape, dy)
-            return dx, _merged_kernel_gradient(x, kernel, dy, options)
+    Not a `tf.custom_gradient`: in a graph that keeps what it was given for ever, here the weights
+    of every network that was ever traced. Where a tape lies outside of the function that is
+    differentiated, TensorFlow goes by the graph and takes the usual way.
+    """
+    kernel = tf.convert_to_tensor(kernel)
 
-        return tf.nn.conv2d(x, kernel, **options), gradient
+    def gradient(dy):
+        dx = tf.raw_ops.Conv2DBackpropInput(
+            input_sizes=tf.shape(x), filter=kernel, out_backprop=dy, **options
+        )
+        if _is_matrix_product(x, kernel, options):
+            return dx, _matrix_product_kernel_gradient(x, kernel.shape, dy)
+        return dx, _merged_kernel_gradient(x, kernel, dy, options)
 
-    return convolve(x, kernel)
+    with record.stop_recording():
+        y = tf.nn.conv2d(x, kernel, **options)
+    record.record_operation("conv2d", [y], [x, kernel], gradient)
+    return y
 
 
 def _matrix_product_kernel_gradient(x, kernel_shape, dy):
