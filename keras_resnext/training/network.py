@@ -24,7 +24,7 @@ def network_for(
         recipe: For the precision, the seed, and its fields of the network's configuration; those
             that the network does not have are left out.
         weights: To go on from, as in ``create_model``; the classifier is new.
-        **overrides: Further fields of the configuration.
+        **overrides: Further fields of the configuration, or others than the recipe's.
 
     Returns:
         A functional model, not compiled.
@@ -49,8 +49,7 @@ def network_for(
             input_shape=(edge, edge, 3),
             classes=dataset.classes,
             classifier_activation=None if recipe.loss == "binary_cross_entropy" else "softmax",
-            **fitting(name, recipe.network),
-            **overrides,
+            **{**fitting(name, recipe.network), **overrides},
         )
 
 

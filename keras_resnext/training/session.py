@@ -11,7 +11,7 @@ from keras_resnext.models import variants
 from keras_resnext.models.baselines import is_baseline
 from keras_resnext.training import fit
 from keras_resnext.training.distribution import distributed, synchronise
-from keras_resnext.training.network import network_for
+from keras_resnext.training.network import fitting, network_for
 from keras_resnext.training.recipes import Recipe, from_fields
 from keras_resnext.training.run_folder import CONFIG, check_resumable, read_json
 
@@ -85,7 +85,8 @@ class Session:
         mine = {**mine, "model": self.model, "data": self.data, "image_size": self.image_size}
         configuration = {}
         if not is_baseline(self.model):
-            configuration = asdict(variants.get(self.model).config.replace(**self.network))
+            fields = {**fitting(self.model, self.recipe.network), **self.network}
+            configuration = asdict(variants.get(self.model).config.replace(**fields))
         return {KEY: {**mine, "recipe": asdict(self.recipe)}, "configuration": configuration}
 
 

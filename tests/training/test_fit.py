@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from keras_resnext import create_model
 from keras_resnext.data.datasets import Part
+from keras_resnext.models import variants
 from keras_resnext.training.callbacks import DivergedError
 from keras_resnext.training.compile import compile_recipe
 from keras_resnext.training.fit import train
@@ -23,6 +25,7 @@ from keras_resnext.training.maps import activation_maps
 from keras_resnext.training.precision import precision
 from keras_resnext.training.recipes import Recipe
 from keras_resnext.training.run_folder import EVENTS, RUN_FILES
+from keras_resnext.training.session import Session
 
 EASY = Recipe(learning_rate=0.05)
 
@@ -338,3 +341,18 @@ def test_training_and_interruption_on_jax(tmp_path):
     command = [sys.executable, "-c", ON_JAX, str(tmp_path / "run")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_record_is_of_the_network_that_was_trained(tmp_path, dataset):
+    """The recipe's fields of it, and those that were given instead."""
+    recipe = EASY.replace(epochs=1, network={"blocks": (1, 1, 1), "zero_gamma": True})
+    session = Session("ResNet20", "none", 16, recipe, network={"zero_gamma": False})
+    summary = session.train(dataset, tmp_path / "run", console=quiet())
+    written = read(tmp_path / "run", "config.json")["configuration"]
+    assert written["blocks"] == [1, 1, 1] and written["zero_gamma"] is False
+    again = create_model(
+        variants.get("ResNet20").config.replace(blocks=(1, 1, 1)),
+        input_shape=(16, 16, 3),
+        classes=8,
+    )
+    assert summary["parameters"] == again.count_params()
