@@ -1,7 +1,7 @@
 """Each technique of the assembled recipe on and off: top-1 on CIFAR-10, its spread and its cost.
 
     python benchmarks/ablation.py --data CIFAR10            # folders, an .npz or tfds:cifar10
-    python benchmarks/ablation.py --data CIFAR10 --study overfitting --train 2000 --epochs 40
+    python benchmarks/ablation.py --data CIFAR10 --study overfitting --train 1000 --epochs 100
 
 A small ResNet, a part of the training images, the same few epochs and seeds for every row; the
 base row has none of the techniques. What does not help at that scale is shown as it is.
@@ -145,7 +145,7 @@ def overfitting(options, data, folder):
     tasks = {}
     for name, l2 in OVERFITTING.items():
         changes = {"epochs": options.epochs, "batch_size": 64, "augmentation": "none"}
-        tasks[name] = get_recipe("adam_l2").replace(l2=l2, **changes), {}, folder / name
+        tasks[name] = get_recipe("adam_l2").replace(l2=l2, **changes), NETWORK, folder / name
     rows = []
     for name, summaries in run_all(data, tasks, options.rounds):
         train, test = (
@@ -155,7 +155,7 @@ def overfitting(options, data, folder):
     save(options, "overfitting", rows)
     gaps = [[a - b for a, b in zip(row["train"], row["test"], strict=True)] for row in rows]
     print_table(
-        f"ResNet-20, Adam, {options.train:,} images, {options.epochs} epochs",
+        f"ResNet-8, Adam, {options.train:,} images, {options.epochs} epochs",
         ["L2", "training top-1 %", "test top-1 %", "gap", "deviation"],
         [
             (
