@@ -5,6 +5,7 @@
     python benchmarks/inference.py --peers folded openvino torch-compiled
     python benchmarks/inference.py --batch 1 --name cpu-1
 
+TensorFlow runs one operation at a time, as in `keras-resnext predict`; PyTorch does so by itself.
 Weights are random, so int8 is measured for its speed alone. `pip install -e '.[export,peers]'`
 brings OpenVINO, PyTorch and timm; without them they are left out. One network's results are a
 share of the fastest of PyTorch's in the same precision (in float32 for int8).
@@ -27,8 +28,9 @@ def ours(name, form, batch, dtype):
     import numpy as np
 
     from keras_resnext import create_model
-    from keras_resnext.evaluation.throughput import make_runner
+    from keras_resnext.evaluation.throughput import make_runner, one_operation_at_a_time
 
+    one_operation_at_a_time()
     model = create_model(name, classifier_activation=None)
     _train_statistics(model)
     x = np.random.RandomState(0).normal(size=(batch, SIZE, SIZE, 3)).astype("float32")

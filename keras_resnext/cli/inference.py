@@ -60,7 +60,7 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
 def _predict(options: argparse.Namespace) -> int:
     _at_least_one("--top", options.top)
     _at_least_one("--batch-size", options.batch_size)
-    classifier = load_classifier(options)
+    classifier = load_classifier(options, answers_only=True)
 
     from keras_resnext.evaluation.predict import find_images, predict
 
@@ -78,13 +78,16 @@ def _predict(options: argparse.Namespace) -> int:
     return 1 if faults else 0
 
 
-def load_classifier(options: argparse.Namespace):
+def load_classifier(options: argparse.Namespace, answers_only: bool = False):
     from keras_resnext.evaluation.source import find_model
 
     find_model(options.model, options.weights)
     with quiet_tensorflow():
         from keras_resnext.evaluation.predict import load_classifier
+        from keras_resnext.evaluation.throughput import one_operation_at_a_time
 
+        if answers_only:
+            one_operation_at_a_time()
         return load_classifier(options.model, options.weights, options.image_size)
 
 
@@ -190,7 +193,8 @@ def _benchmark(options: argparse.Namespace) -> int:
         import keras
 
         from keras_resnext.applications import create_model
-        from keras_resnext.evaluation.throughput import check, throughput
+        from keras_resnext.evaluation.throughput import check, one_operation_at_a_time, throughput
+    one_operation_at_a_time()
     check(options.forms, options.precision, options.batch_size)
     shape = (options.image_size, options.image_size, 3) if options.image_size else None
     rows = []

@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import subprocess
+import sys
 import time
 
 import pytest
@@ -19,6 +21,19 @@ def test_the_median_of_enough_runs(monkeypatch):
     calls = []
     assert median_seconds(lambda: calls.append(1), seconds=20) == 2
     assert len(calls) == 6
+
+
+def test_one_operation_at_a_time_where_tensorflow_has_not_begun():
+    program = """
+import tensorflow as tf
+from keras_resnext.evaluation.throughput import one_operation_at_a_time
+one_operation_at_a_time()
+tf.zeros(1) + 1
+one_operation_at_a_time()
+print(tf.config.threading.get_inter_op_parallelism_threads())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "1\n", done.stderr
 
 
 def test_rows(monkeypatch):
