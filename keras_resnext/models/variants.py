@@ -215,7 +215,7 @@ _ROWS = (
     _small("Plain56", _cifar(56, "none"), 853_018, 857_082, 0.125),
     _small("ResNeXt29_8x64d", _cifar_grouped(8, 64), 34_426_698, 34_484_170, 5.387, 3.65, _XIE17),
     _small("ResNeXt29_16x64d", _cifar_grouped(16, 64), 68_155_210, 68_255_690, 10.689, 3.58, _XIE17),
-    _small("ResNeXt35", _cifar_grouped(8, 32, (3, 4, 4), 8, stem_filters=16), 272_986, 278_650, 0.040, None, "ours"),
+    _small("ResNeXt35", _cifar_grouped(8, 32, (3, 4, 4), 8, stem_filters=32), 273_386, 279_018, 0.040, None, "ours"),
 
     Variant("InceptionV1", inception.V1, 6_998_552, 6_998_552, 1.583, 29.0, 9.2, _SZEGEDY14),
     Variant("InceptionV1BN", inception.V1_BN, 6_624_904, 6_639_464, 1.498, 30.2, 10.5, "torchvision"),
