@@ -1,11 +1,12 @@
 """Each technique of the assembled recipe on and off: top-1 on CIFAR-10, its spread and its cost.
 
     python benchmarks/ablation.py --data CIFAR10            # folders, an .npz or tfds:cifar10
-    python benchmarks/ablation.py --data CIFAR10 --study overfitting --train 1000 --epochs 100
+    python benchmarks/ablation.py --data CIFAR10 --study overfitting --train 1000 --epochs 30
 
 A small ResNet, a part of the training images, the same few epochs and seeds for every row; the
 base row has none of the techniques. What does not help at that scale is shown as it is.
-`--study overfitting` trains on few images for many epochs, with and without an L2 penalty.
+`--study overfitting` trains on few images for many epochs, with and without an L2 penalty, a
+network that has batch norm and one that has not.
 
 Every run has one core of its own: so small a network gains little from a second one, and the cost
 of a step can be compared.
@@ -42,9 +43,11 @@ TECHNIQUES = {
 # A shallow ResNet20, that many runs are affordable; the teacher has all its blocks.
 NETWORK = {"blocks": (1, 1, 1)}
 OVERFITTING = {"without": 0.0, "L2 5e-4": 5e-4}
+# The first has no batch norm, and is the one that the picture shows.
+OVERFITTED = {"InceptionV1": {}, "ResNet20": NETWORK}
 
 
-def run(data, recipe, network, folder):
+def run(data, recipe, model, network, folder):
     """Train once, in one of the processes; the summary, with the last training accuracy."""
     import keras
     from rich.console import Console
@@ -54,15 +57,15 @@ def run(data, recipe, network, folder):
     keras.backend.clear_session()
     keras.utils.set_random_seed(recipe.seed)
     data = load_dataset(data, 32)
-    model = network_for("ResNet20", data, recipe, **network)
-    summary = train(model, data, recipe, folder, console=Console(file=io.StringIO()))
+    network = network_for(model, data, recipe, **network)
+    summary = train(network, data, recipe, folder, console=Console(file=io.StringIO()))
     with (folder / "history.csv").open() as file:
         *_, last = csv.DictReader(file)
     return {**summary, "train_top1": float(last["top1"])}
 
 
 def run_all(data, tasks, seeds):
-    """Run every one of `{name: (recipe, network, folder)}` from every seed.
+    """Run every one of `{name: (recipe, model, network, folder)}` from every seed.
 
     Yields:
         Name and summaries, in order.
@@ -74,10 +77,10 @@ def run_all(data, tasks, seeds):
     with ProcessPoolExecutor(len(os.sched_getaffinity(0)), context, _take_core, (cores,)) as pool:
         running = {
             name: [
-                pool.submit(run, data, recipe.replace(seed=seed), network, folder / f"{seed}")
+                pool.submit(run, data, recipe.replace(seed=seed), *network, folder / f"{seed}")
                 for seed in range(seeds)
             ]
-            for name, (recipe, network, folder) in tasks.items()
+            for name, (recipe, *network, folder) in tasks.items()
         }
         for name, futures in running.items():
             summaries = [future.result() for future in futures]
@@ -94,11 +97,13 @@ def ablation(options, data, folder):
 
     base = Recipe(epochs=options.epochs, batch_size=64, augmentation="shift_flip", **BASE)
     teacher = base.replace(epochs=2 * options.epochs)
-    ((_, (taught,)),) = run_all(data, {"teacher": (teacher, {}, folder / "teacher")}, seeds=1)
+    ((_, (taught,)),) = run_all(
+        data, {"teacher": (teacher, "ResNet20", {}, folder / "teacher")}, seeds=1
+    )
     tasks = {}
     for name, (changes, network) in TECHNIQUES.items():
         changes = changes | ({"teacher": taught["output"]} if "teacher" in changes else {})
-        tasks[name] = base.replace(**changes), NETWORK | network, folder / name
+        tasks[name] = base.replace(**changes), "ResNet20", NETWORK | network, folder / name
     rows = [
         {
             "technique": name,
@@ -142,23 +147,26 @@ def overfitting(options, data, folder):
     from keras_resnext.plots import plot_curves
     from keras_resnext.training.recipes import get_recipe
 
-    tasks = {}
-    for name, l2 in OVERFITTING.items():
-        changes = {"epochs": options.epochs, "batch_size": 64, "augmentation": "none"}
-        tasks[name] = get_recipe("adam_l2").replace(l2=l2, **changes), NETWORK, folder / name
-    rows = []
-    for name, summaries in run_all(data, tasks, options.rounds):
-        train, test = (
-            [100 * summary[key] for summary in summaries] for key in ("train_top1", "test_top1")
-        )
-        rows.append({"l2": OVERFITTING[name], "train": train, "test": test})
+    changes = {"epochs": options.epochs, "batch_size": 64, "augmentation": "none"}
+    recipe = get_recipe("adam_l2").replace(**changes)
+    tasks = {
+        (model, name): (recipe.replace(l2=l2), model, network, folder / model / name)
+        for model, network in OVERFITTED.items()
+        for name, l2 in OVERFITTING.items()
+    }
+    rows = [
+        {"model": model, "l2": OVERFITTING[name]}
+        | {part: [100 * s[f"{part}_top1"] for s in summaries] for part in ("train", "test")}
+        for (model, name), summaries in run_all(data, tasks, options.rounds)
+    ]
     save(options, "overfitting", rows)
     gaps = [[a - b for a, b in zip(row["train"], row["test"], strict=True)] for row in rows]
     print_table(
-        f"ResNet-8, Adam, {options.train:,} images, {options.epochs} epochs",
-        ["L2", "training top-1 %", "test top-1 %", "gap", "deviation"],
+        f"Adam, {options.train:,} images, {options.epochs} epochs, {options.rounds} seeds",
+        ["network", "L2", "training top-1 %", "test top-1 %", "gap", "deviation"],
         [
             (
+                row["model"],
                 row["l2"],
                 f"{statistics.mean(row['train']):.2f}",
                 f"{statistics.mean(row['test']):.2f}",
@@ -168,10 +176,11 @@ def overfitting(options, data, folder):
             for row, gap in zip(rows, gaps, strict=True)
         ],
     )
+    drawn = next(iter(OVERFITTED))
     plot_curves(
-        {name: folder / name / "0" / "history.csv" for name in tasks},
+        {name: folder / drawn / name / "0" / "history.csv" for name in OVERFITTING},
         options.output / f"overfitting-{options.name}.png",
-        f"Adam on {options.train:,} images of CIFAR-10, with and without an L2 penalty",
+        f"{drawn}, Adam, {options.train:,} images of CIFAR-10, with and without L2",
     )
 
 
