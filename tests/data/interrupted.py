@@ -19,6 +19,7 @@ from keras_resnext.data.datasets import load_dataset
 from keras_resnext.data.sources.packs import PACK
 
 FORM = cache.Form(16, 16)
+KILLS = 20
 
 
 def write_cache(source, folder):
@@ -89,20 +90,22 @@ def main(kind, source, scratch):
     folders = together(write, whole, source, scratch / "together")
     status, length = run(write, source, scratch / "first")
     assert status == 0 and whole(scratch / "first")
-    generator, killed, part_seen = random.Random(0), 0, 0
-    for number in range(20):
-        # Each begins anew, or with what the last one left.
-        folder = scratch / f"killed{number // 4}"
-        status, _ = run(write, source, folder, generator.uniform(0.1, 1.0) * length)
+    generator, killed, unfinished = random.Random(0), 0, 0
+    left = [scratch / "killed0"]
+    while killed < KILLS:
+        status, _ = run(write, source, left[-1], generator.uniform(0.1, 1.0) * length)
         killed += status == signal.SIGKILL
-        part_seen += any(folder.rglob("*.part"))
-        whole(folder)
-    for number in range(5):
-        folder = scratch / f"killed{number}"
+        unfinished += any(left[-1].rglob("*.part"))
+        # Each finds what the last one left; one that came to its end was given too much time, and
+        # what it wrote would be used as it is.
+        if whole(left[-1]):
+            length *= 0.9
+            left.append(scratch / f"killed{len(left)}")
+    for folder in left:
         status, _ = run(write, source, folder)
         assert status == 0 and whole(folder)
         assert not list(folder.rglob("*.part")), "left over"
-    print(json.dumps({"killed": killed, "unfinished": part_seen, "folders": folders}))
+    print(json.dumps({"killed": killed, "unfinished": unfinished, "folders": folders}))
 
 
 if __name__ == "__main__":

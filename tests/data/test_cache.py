@@ -114,8 +114,8 @@ def test_killed_twenty_times_and_three_at_once(tmp_path, make_folder, kind):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     facts = json.loads(done.stdout.splitlines()[-1])
-    # Of twenty, those that came before the end; on a busy machine fewer do.
-    assert facts["killed"] >= 5, facts
+    assert facts["killed"] == 20
+    assert facts["unfinished"] > 0
     assert facts["folders"] == (1 if kind == "cache" else 0)
 
 
