@@ -98,7 +98,10 @@ def taught_model(student: keras.Model, teacher: keras.Model, recipe: Recipe) -> 
         asked, softmax, ends_in_softmax(student), recipe.temperature, recipe.distilled
     )
     inputs = [images, seen] if recipe.teacher_stored else images
-    return keras.Model(inputs, learn(student.outputs[0], seen), name=student.name)
+    model = keras.Model(inputs, learn(student.outputs[0], seen), name=student.name)
+    # By the policy `compile` decides whether the loss is scaled.
+    model.dtype_policy = student.dtype_policy
+    return model
 
 
 def load_teacher(path: str | Path, dataset: Dataset) -> keras.Model:

@@ -11,6 +11,7 @@ from rich.console import Console
 from keras_resnext.training.compile import compile_recipe
 from keras_resnext.training.distillation import load_teacher, stored_answers, taught_model
 from keras_resnext.training.fit import train
+from keras_resnext.training.precision import precision
 from keras_resnext.training.recipes import Recipe
 
 BASE = Recipe(learning_rate=0.05, weight_decay=0.0, warmup=0.0, momentum=0.0)
@@ -57,6 +58,15 @@ def test_the_loss_is_that_of_the_papers(temperature, activations, stored):
     plain = keras.losses.CategoricalCrossentropy(from_logits=activations[0] is None)
     tested = model.evaluate([x, np.zeros_like(y)] if stored else x, y, verbose=0)[0]
     assert tested == pytest.approx(float(plain(y, student(x))), rel=1e-4)
+
+
+def test_the_loss_is_scaled_as_without_a_teacher():
+    with precision("mixed_float16"):
+        student = dense("softmax", 1)
+    recipe = replace(BASE, teacher="t", precision="mixed_float16")
+    model = taught_model(student, dense("softmax", 2), recipe)
+    compile_recipe(model, recipe, 100, student=student)
+    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
 
 
 def test_a_run_with_a_teacher_online_and_stored(tmp_path, dataset, make_model):
