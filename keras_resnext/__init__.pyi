@@ -120,6 +120,7 @@ from .models.description import describe as describe
 from .models.features import feature_extractor as feature_extractor
 from .models.forms import move_weights as move_weights
 from .models.inception_config import InceptionConfig as InceptionConfig
+from .models.remat import remat_model as remat_model
 from .models.variants import list_models as list_models
 from .training.compile import compile_recipe as compile_recipe
 from .training.fit import train as train

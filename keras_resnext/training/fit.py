@@ -16,6 +16,7 @@ from rich.console import Console
 from keras_resnext.data.datasets import Dataset
 from keras_resnext.data.pipeline import test_edge
 from keras_resnext.models.description import can_be_described, describe
+from keras_resnext.models.remat import remat_model
 from keras_resnext.training.compile import compile_recipe
 from keras_resnext.training.distillation import load_teacher, stored_answers, taught_model
 from keras_resnext.training.distribution import worker
@@ -111,6 +112,8 @@ def train(
     if recipe.distilled:
         teacher = load_teacher(recipe.teacher, dataset)
         trained = taught_model(model, teacher, recipe)
+    if recipe.remat:
+        trained = remat_model(trained, dataset.image_size)
     steps = steps_per_epoch(dataset, recipe) * recipe.epochs
     compile_recipe(trained, recipe, steps, student=model)
     with naming_undecodable(dataset):

@@ -81,6 +81,8 @@ class Recipe:
         temperature: That both are softened by.
         precision: The dtype policy that the network is built under; "auto": what the device is
             fast at.
+        remat: Whether activations are computed a second time for the gradient in place of being
+            kept: less memory and more time (see ``remat_model``).
         freeze: The last stage that stays as it is, 0 for the stem alone; None freezes nothing.
         stage_decay: What each stage's learning rate is of the one's above it, from the classifier
             down (see ``training.fine_tune``).
@@ -139,6 +141,7 @@ class Recipe:
     teacher_stored: bool = False
     temperature: float = 1.0
     precision: str = "float32"
+    remat: bool = False
     freeze: int | None = None
     stage_decay: float = 1.0
     cache: str | bool = "auto"
@@ -157,7 +160,7 @@ class Recipe:
         for key, valid in CHOICES.items():
             if getattr(self, key) not in valid:
                 raise ValueError(unknown(key, getattr(self, key), valid))
-        for key in ("nesterov", "decay_vectors", "teacher_stored", "deterministic"):
+        for key in ("nesterov", "decay_vectors", "teacher_stored", "remat", "deterministic"):
             one_of(key, getattr(self, key), (True, False))
         object.__setattr__(self, "milestones", tuple(self.milestones))
         for wrong, message in self._impossible():

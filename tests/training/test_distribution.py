@@ -39,7 +39,7 @@ config = ResNetConfig(blocks=(1, 1), filters=(8, 8), block="basic", stem="cifar"
 callbacks.SECONDS_BETWEEN_SAVES = 0
 rate = float(os.environ.get("RATE", 0.01))
 recipe = Recipe(learning_rate=rate, epochs=int(os.environ.get("EPOCHS", 2)), batch_size=32, l2=1e-4,
-                ema=0.8, augmentation="none", precision=policy)
+                ema=0.8, augmentation="none", precision=policy, remat="REMAT" in os.environ)
 with distributed(strategy):
     with precision(policy):
         model = create_model(config, input_shape=(16, 16, 3), classes=8)
@@ -78,10 +78,14 @@ def assert_close(ours, expected):
 
 @pytest.mark.only_tensorflow
 @pytest.mark.slow
-@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
-def test_two_mirrored_devices_are_one(tmp_path, rows, policy):
+@pytest.mark.parametrize(
+    "policy, options",
+    [("float32", {}), ("mixed_float16", {}), ("float32", {"REMAT": "1"})],
+    ids=["float32", "mixed_float16", "remat"],
+)
+def test_two_mirrored_devices_are_one(tmp_path, rows, policy, options):
     finish(start(tmp_path / "one", "none", policy, DATA=rows))
-    finish(start(tmp_path / "two", "mirrored", policy, LOGICAL="1", DATA=rows))
+    finish(start(tmp_path / "two", "mirrored", policy, LOGICAL="1", DATA=rows, **options))
     if policy == "float32":
         assert_close(tmp_path / "two-0.npz", tmp_path / "one-0.npz")
         histories = [(tmp_path / n / "history.csv").read_text() for n in ("one", "two")]
@@ -105,12 +109,15 @@ def cluster(number):
 
 
 @pytest.mark.slow
-def test_two_processes_on_jax_are_one(tmp_path, rows):
+@pytest.mark.parametrize("options", [{}, {"REMAT": "1"}], ids=["plain", "remat"])
+def test_two_processes_on_jax_are_one(tmp_path, rows, options):
     pytest.importorskip("jax")
     finish(start(tmp_path / "one", "none", KERAS_BACKEND="jax", DATA=rows))
     shared = {"DATA": rows, **cluster(2)}
     both = [
-        start(tmp_path / "two", "multi_worker", **shared, **{distribution.WORKER: str(n)})
+        start(
+            tmp_path / "two", "multi_worker", **shared, **{distribution.WORKER: str(n)}, **options
+        )
         for n in range(2)
     ]
     finish(*both)

@@ -116,6 +116,18 @@ def test_a_killed_run_ends_as_one_that_was_not(tmp_path, dataset, policy, monkey
             np.testing.assert_array_equal(a, b)
 
 
+def test_rematerialization_changes_no_bit_killed_or_not(tmp_path, dataset, monkeypatch):
+    recipe = replace(RECIPE, epochs=2)
+    whole = run(dataset, tmp_path / "whole", recipe)
+    recipe = replace(recipe, remat=True)
+    killed = run_killed_at(dataset, tmp_path / "killed", recipe, [4, 9], monkeypatch)
+    assert history(tmp_path / "killed") == history(tmp_path / "whole")
+    for ours, expected in zip(killed.variables, whole.variables, strict=True):
+        np.testing.assert_array_equal(ours.value, expected.value, err_msg=expected.path)
+    saved = keras.saving.load_model(tmp_path / "killed" / "model.keras")
+    assert [layer.name for layer in saved.layers] == [layer.name for layer in whole.layers]
+
+
 @pytest.mark.slow
 def test_a_run_killed_after_the_last_step_of_an_epoch_is_tested(tmp_path, dataset, monkeypatch):
     recipe = replace(RECIPE, epochs=1)

@@ -1,7 +1,7 @@
 """What a layer needs from the framework below Keras, one module a backend.
 
-Each module defines `conv2d` and `native_groups_are_fast`; TensorFlow's also the fused
-batch normalization. `current()` is the module of the backend that Keras runs on.
+Each module defines `conv2d`, `native_groups_are_fast` and `rematerialize`; TensorFlow's also
+the fused batch normalization. `current()` is the module of the backend that Keras runs on.
 """
 
 import importlib

@@ -4,6 +4,7 @@ import functools
 import math
 
 import tensorflow as tf
+from tensorflow.compiler.tf2xla.python import xla
 from tensorflow.python.eager import record
 from tensorflow.python.ops import control_flow_util
 
@@ -195,6 +196,44 @@ def _merged_kernel_gradient(x, kernel, dy, options):
     )
     blocks = tf.stack([tiles[:, :, i, :, :, i] for i in range(merge)], axis=4)
     return tf.reshape(blocks, kernel.shape)
+
+
+def rematerialize(function, weights, state, inputs):
+    """`function(weights, state, inputs)`, of which the arguments alone are kept.
+
+    Args:
+        function: gives a list of outputs, and the state after it; it has no side effect.
+        weights: list of tensors or variables.
+        state: list of tensors that have no gradient.
+        inputs: list of tensors.
+    """
+    weights = [tf.convert_to_tensor(weight) for weight in weights]
+    sources = [*weights, *inputs]
+
+    def gradient(*gradients):
+        again = _not_before(gradients, [*state, *sources])
+        before, sources_again = again[: len(state)], again[len(state) :]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(sources_again)
+            outputs, _ = function(
+                sources_again[: len(weights)], before, sources_again[len(weights) :]
+            )
+        return tape.gradient(outputs, sources_again, gradients, unconnected_gradients="zero")
+
+    with record.stop_recording():
+        outputs, after = function(weights, state, inputs)
+    record.record_operation("rematerialize", outputs, sources, gradient)
+    return outputs, after
+
+
+def _not_before(others, tensors):
+    """The same tensors, but there only when others are: or else a graph computes at once with
+    them what has been computed with them before, and keeps it.
+    """
+    if _in_xla():
+        return xla.optimization_barrier(*tensors, *others)[: len(tensors)]
+    with tf.control_dependencies(others):
+        return [tf.identity(tensor) for tensor in tensors]
 
 
 def _in_xla():

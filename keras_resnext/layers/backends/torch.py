@@ -1,6 +1,7 @@
 """Convolution on PyTorch."""
 
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 
 def conv2d(x, kernel, strides, padding, dilation_rate, data_format):
@@ -26,6 +27,11 @@ def conv2d(x, kernel, strides, padding, dilation_rate, data_format):
 def native_groups_are_fast(x):
     """PyTorch's grouped convolution is fast forwards and backwards on every device."""
     return True
+
+
+def rematerialize(function, *args):
+    """`function(*args)`, of which the arguments alone are kept for the backward pass."""
+    return checkpoint(function, *args, use_reentrant=False)
 
 
 def _pairs(padding, sizes, kernel_shape, strides, dilation_rate):

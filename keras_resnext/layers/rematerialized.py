@@ -1,0 +1,49 @@
+"""A part of a network that is computed a second time for its gradient."""
+
+import keras
+from keras import ops
+
+from keras_resnext.layers import backends
+
+
+class Rematerialized(keras.layers.Layer):
+    """A part of a network that keeps its inputs alone, and is computed again for the gradient.
+
+    Its weights, batch statistics and random numbers are what they would be without.
+
+    Args:
+        part: `keras.Model` of a list of inputs and a list of outputs.
+        **kwargs: as in `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: list of tensors.
+        training: bool; where it is False, nothing is computed twice.
+
+    Reference:
+        [Chen et al., 2016](https://arxiv.org/abs/1604.06174)
+    """
+
+    def __init__(self, part, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        self.part = part
+
+    def call(self, inputs, training=False):
+        if not training:
+            return keras.tree.flatten(self.part(inputs, training=False))
+        variables = self.part.non_trainable_variables
+        weights = [ops.convert_to_tensor(v) for v in self.part.trainable_variables]
+        # Copies: PyTorch changes a variable in place, and the second time begins where the first
+        # did.
+        before = [ops.copy(v) for v in variables]
+        outputs, after = backends.current().rematerialize(self._run, weights, before, inputs)
+        for variable, value in zip(variables, after, strict=True):
+            variable.assign(value)
+        return outputs
+
+    def _run(self, weights, state, inputs):
+        """Without side effects: the second time must not count the batch's statistics again."""
+        outputs, after = self.part.stateless_call(weights, state, inputs, training=True)
+        return keras.tree.flatten(outputs), after
+
+    def compute_output_spec(self, inputs, training=False):
+        return self.part.compute_output_spec(inputs)

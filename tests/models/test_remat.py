@@ -1,0 +1,127 @@
+"""Where a network is cut, and that the parts together are the network."""
+
+import itertools
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from tiny_inception import TINY_V1
+
+from keras_resnext import create_model, list_models
+from keras_resnext.layers.rematerialized import Rematerialized
+from keras_resnext.models.config import ResNetConfig
+from keras_resnext.models.remat import BOUNDS, best_cuts, remat_model
+
+
+def kept(sizes, passing, cuts):
+    parts = [sum(sizes[a:b]) for a, b in itertools.pairwise([0, *cuts, len(sizes)])]
+    return sum(passing[cut] for cut in cuts) + max(parts)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_other_cuts_keep_less(seed):
+    random = np.random.RandomState(seed)
+    sizes = random.randint(1, 100, 9).tolist()
+    places = sorted(random.choice(range(1, 9), 6, replace=False).tolist())
+    passing = {place: int(random.randint(1, 60)) for place in places}
+    subsets = itertools.chain.from_iterable(
+        itertools.combinations(places, count) for count in range(7)
+    )
+    least = min(kept(sizes, passing, cuts) for cuts in subsets)
+    ours = kept(sizes, passing, best_cuts(sizes, passing))
+    assert least <= ours <= least + sum(sizes) / BOUNDS
+
+
+SMALL = ResNetConfig(blocks=(2, 2), filters=(8, 16), stem_filters=8, norm_momentum=0.7)
+NETWORKS = {
+    "residual": SMALL.replace(drop_path=0.3, attention="se"),
+    "big_little": SMALL.replace(blocks=(2, 2, 2), filters=(8, 16, 32), big_little=(2, 2)),
+    "auxiliary": TINY_V1,
+}
+
+
+def trained(name, remat, policy="float32"):
+    keras.utils.set_random_seed(0)
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    model = create_model(NETWORKS[name], input_shape=(64, 64, 3), classes=4)
+    keras.config.set_dtype_policy(before)
+    fitted = remat_model(model) if remat else model
+    fitted.compile(keras.optimizers.SGD(0.01, momentum=0.9), "categorical_crossentropy")
+    random = np.random.RandomState(0)
+    x, y = random.normal(size=(8, 64, 64, 3)), np.eye(4)[random.randint(0, 4, 8)]
+    losses = [float(fitted.train_on_batch(x, y)) for _ in range(3)]
+    return model, fitted, losses
+
+
+@pytest.mark.parametrize("policy, tolerance", [("float32", 2e-4), ("mixed_float16", 5e-2)])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_it_trains_as_the_network_does(name, policy, tolerance):
+    """Up to rounding: where a tensor has several uses its gradients are added in another order."""
+    model, fitted, losses = trained(name, True, policy)
+    expected, _, expected_losses = trained(name, False, policy)
+    assert type(fitted) is type(expected)
+    assert type(fitted.optimizer) is type(expected.optimizer), "float16 needs its loss scaled"
+    np.testing.assert_allclose(losses, expected_losses, rtol=tolerance)
+    for ours, other in zip(model.variables, expected.variables, strict=True):
+        np.testing.assert_allclose(ours, other, rtol=tolerance, atol=tolerance, err_msg=other.path)
+    x = np.random.RandomState(1).normal(size=(2, 64, 64, 3))
+    np.testing.assert_array_equal(fitted.predict(x, verbose=0), model.predict(x, verbose=0))
+
+
+def test_what_cannot_be_cut_is_refused():
+    anywhere = create_model(SMALL, input_shape=(None, None, 3), classes=4)
+    with pytest.raises(ValueError, match="any size.*Expected `image_size`"):
+        remat_model(anywhere)
+    assert len(remat_model(anywhere, 64).layers) > 3
+    inputs, twice = keras.Input((8,)), keras.layers.Dense(8, name="twice")
+    with pytest.raises(ValueError, match='calls its layer "twice" more than once'):
+        remat_model(keras.Model(inputs, twice(twice(inputs))))
+    with pytest.raises(ValueError, match="must be a functional `keras.Model`"):
+        remat_model(keras.Sequential([keras.layers.Dense(2)]))
+
+
+PEAK = """
+import resource, sys
+import keras, numpy as np
+from keras_resnext import ResNet50
+from keras_resnext.models.remat import remat_model
+model = ResNet50(weights=None, input_shape=(160, 160, 3))
+if sys.argv[1] == "remat":
+    model = remat_model(model)
+model.compile("sgd", "categorical_crossentropy", jit_compile=False)
+base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for _ in range(2):
+    model.train_on_batch(np.ones((16, 160, 160, 3)), np.eye(1000)[:16])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base)
+"""
+
+
+@pytest.mark.slow
+def test_it_takes_less_memory():
+    peaks = [
+        int(subprocess.check_output([sys.executable, "-c", PEAK, kind])) for kind in ("remat", "")
+    ]
+    assert peaks[0] < 0.7 * peaks[1], peaks
+
+
+def inner_layers(model):
+    found = []
+    for layer in model.layers:
+        part = getattr(layer, "part", layer)
+        found += part.layers if isinstance(part, keras.Model) else [layer]
+    return [layer for layer in found if not isinstance(layer, keras.layers.InputLayer)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list_models())
+def test_the_parts_of_every_network_are_the_network(name):
+    model = create_model(name, weights=None)
+    trained = remat_model(model, 224)
+    assert sum(isinstance(layer, Rematerialized) for layer in trained.layers) >= 2
+    ours = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
+    assert sorted(map(id, inner_layers(trained))) == sorted(map(id, ours))
+    assert {id(v) for v in trained.variables} == {id(v) for v in model.variables}
+    assert trained.output_shape == model.output_shape
