@@ -1,5 +1,6 @@
 """Models as files that other runtimes take: a table of formats, each checked once written."""
 
+import functools
 import importlib.util
 import os
 import re
@@ -20,7 +21,8 @@ EXTRA = "pip install 'keras_resnext[export]'"
 OPENVINO_HINTS = {"float32": "f32", "bfloat16": "bf16"}
 HINT = "INFERENCE_PRECISION_HINT"
 # OpenVINO answers a large batch in parts of so many input values, whose feature maps stay in the
-# cache: two photographs of 224 pixels. ResNeXt-50 is 5 % faster for it, in bfloat16 9 %.
+# cache: two photographs of 224 pixels; as many at a time, by threads of their own, as suits the
+# processor. By the parts alone ResNeXt-50 is 5 % faster, in bfloat16 9 %.
 VALUES_AT_ONCE = 2 * 224 * 224 * 3
 
 
@@ -384,19 +386,37 @@ def _open_openvino(path):
     core = openvino.Core()
     model, place = core.read_model(str(path)), ["keras_resnext", HINT]
     hints = {HINT: model.get_rt_info(place).astype(str)} if model.has_rt_info(place) else {}
-    compiled = {}
 
-    def answer(part):
-        if len(part) not in compiled:
-            _fix_batch_size(model, len(part))  # which is faster
-            compiled[len(part)] = core.compile_model(model, "CPU", hints)
-        return compiled[len(part)](part)[0].copy()
+    @functools.cache
+    def compiled(size, aim):
+        _fix_batch_size(model, size)  # which is faster
+        return core.compile_model(model, "CPU", {**hints, "PERFORMANCE_HINT": aim})
+
+    @functools.cache
+    def side_by_side(size):
+        queue = openvino.AsyncInferQueue(compiled(size, "THROUGHPUT"))
+        queue.set_callback(_keep_answer)
+        return queue
 
     def run(batch):
         size = max(1, VALUES_AT_ONCE * len(batch) // batch.size)
-        return np.concatenate([answer(batch[i : i + size]) for i in range(0, len(batch), size)])
+        parts = [batch[i : i + size] for i in range(0, len(batch), size)]
+        answers = [None] * len(parts)
+        for place, part in enumerate(parts):
+            if len(parts) > 1 and len(part) == size:
+                side_by_side(size).start_async([part], (answers, place), share_inputs=True)
+            else:
+                answers[place] = compiled(len(part), "LATENCY")(part)[0].copy()
+        if len(parts) > 1:
+            side_by_side(size).wait_all()
+        return np.concatenate(answers)
 
     return run
+
+
+def _keep_answer(request, there):
+    answers, place = there
+    answers[place] = request.get_output_tensor(0).data.copy()
 
 
 # ------------------------------------------------------------------------------------------ LiteRT
