@@ -119,6 +119,7 @@ def inner_layers(model):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("kernels_of_zeros")
 @pytest.mark.parametrize("name", list_models())
 def test_the_parts_of_every_network_are_the_network(name):
     model = create_model(name, weights=None)

@@ -9,6 +9,8 @@ from keras_resnext.applications import create_model
 from keras_resnext.models import variants
 from keras_resnext.models.complexity import complexity
 
+pytestmark = pytest.mark.usefixtures("kernels_of_zeros")
+
 
 def _rows():
     """Every row; the deepest, which take seconds to build, among the slow tests."""
@@ -17,16 +19,6 @@ def _rows():
         pytest.param(name, marks=pytest.mark.slow if name in deep else ())
         for name in variants.VARIANTS
     ]
-
-
-@pytest.fixture(autouse=True)
-def _kernels_of_zeros(monkeypatch):
-    """What is counted needs no random numbers, which take most of the time of a large network."""
-
-    def zeros(self, shape, dtype=None):
-        return keras.ops.zeros(shape, dtype)
-
-    monkeypatch.setattr(keras.initializers.VarianceScaling, "__call__", zeros)
 
 
 @pytest.mark.parametrize("name", _rows())
