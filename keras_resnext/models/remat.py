@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_resnext.layers.rematerialized import Rematerialized
 from keras_resnext.models.auxiliary import AuxiliaryModel
+from keras_resnext.models.builders import undisturbed
 
 # How many bounds on the largest part are tried, evenly between none and all of the activations.
 BOUNDS = 100
@@ -54,6 +55,11 @@ def remat_model(model, image_size=None):
             "`model` must be a functional `keras.Model`, or a Sequential one that is built. "
             f"Received: model={model!r}"
         )
+    with undisturbed(len(model.layers)):
+        return _in_parts(model, image_size)
+
+
+def _in_parts(model, image_size):
     *parts, last = _cut(model, image_size)
     known = {id(tensor): tensor for tensor in model.inputs}
     for number, (inputs, outputs) in enumerate(parts):
