@@ -13,6 +13,8 @@ import resource
 import statistics
 import time
 
+import keras_resnext  # noqa: F401  before TensorFlow, so that every peer on it uses oneDNN
+
 RESULTS = pathlib.Path(__file__).parent / "results"
 
 

@@ -5,9 +5,11 @@ python examples/fit_in_a_notebook.py [epochs]
 
 import sys
 
+import keras_resnext  # before Keras, so that TensorFlow uses oneDNN on every x86 processor
+
+# isort: split
 import keras
 
-import keras_resnext
 from keras_resnext.data.datasets import load_dataset
 from keras_resnext.data.pipeline import test_batches, training_batches
 

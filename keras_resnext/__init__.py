@@ -4,8 +4,18 @@ The public names are listed in `__init__.pyi`, for editors and for the lazy load
 nothing heavy is imported before it is used, so that the command line answers at once.
 """
 
+import os
+import sys
+
 import lazy_loader
 import wrapt
+
+from keras_resnext.processor import is_x86
+
+# By itself TensorFlow turns oneDNN on only where it finds AVX-512 VNNI or the like. With AVX2 alone
+# networks train 1.1 to 2.2 times as fast with it, too. TensorFlow reads this while it is imported.
+if is_x86() and "tensorflow" not in sys.modules:
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 

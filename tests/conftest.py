@@ -3,6 +3,8 @@
 import gc
 import os
 
+import keras_resnext  # noqa: F401  before TensorFlow, which then uses oneDNN
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras

@@ -310,8 +310,8 @@ def _print_health(found: dict) -> None:
     table.add_section()
     table.add_row("backend", found["backend"])
     table.add_row("device", found["device"])
-    table.add_row("processor has bfloat16", "yes" if found["bfloat16"] else "no")
-    table.add_row("TF_ENABLE_ONEDNN_OPTS", found["onednn"])
+    table.add_row("processor has bfloat16", _YES_OR_NO[found["bfloat16"]])
+    table.add_row("TensorFlow uses oneDNN", _YES_OR_NO[found["onednn"]])
     table.add_section()
     table.add_row("--precision auto takes", found["precision"])
     table.add_row("--strategy auto takes", found["strategy"])
@@ -322,6 +322,7 @@ def _print_health(found: dict) -> None:
         print(f"- {text}" + (f" ({thread})" if thread else ""))
 
 
+_YES_OR_NO = {True: "yes", False: "no", None: "-"}
 _SHOW_HEALTH = {False: _print_health, True: print_json}
 
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import keras
+
+from keras_resnext.processor import processor_flags
 
 # What a processor needs to multiply in bfloat16 faster than in float32, as Linux names it.
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
@@ -59,16 +60,6 @@ def resolve(policy: str) -> str:
     if capability >= BFLOAT16_CAPABILITY:
         return "mixed_bfloat16"
     return "mixed_float16" if capability >= FLOAT16_CAPABILITY else "float32"
-
-
-def processor_flags() -> set[str]:
-    """Give what the processor can do, as Linux names it; nothing elsewhere."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return set()
-    found = [line for line in lines if line.startswith(("flags", "Features"))]
-    return set(found[0].split(":", 1)[1].split()) if found else set()
 
 
 def gpu_capability() -> tuple[int, int]:

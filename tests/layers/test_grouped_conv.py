@@ -11,6 +11,7 @@ from reference import grouped_conv
 
 from keras_resnext.layers import GroupedConv2D
 from keras_resnext.layers.grouped_conv import FORMULATIONS
+from keras_resnext.processor import is_x86
 
 CASES = [
     # stride, padding, dilation, channels, filters, groups
@@ -78,9 +79,9 @@ def test_value_and_gradients_agree_with_numpy(case, formulation, gradients):
 
 
 def _onednn():
-    from keras_resnext.layers.backends.tensorflow import _has_onednn
+    from keras_resnext.layers.backends.tensorflow import has_onednn
 
-    return _has_onednn()
+    return has_onednn()
 
 
 @pytest.mark.parametrize("kernel_size", [1, 3])
@@ -326,6 +327,81 @@ def test_everything_holds_without_onednn():
     )
     assert finished.returncode == 0, finished.stdout[-3000:]
     assert " passed" in finished.stdout
+
+
+@pytest.mark.only_tensorflow
+@pytest.mark.parametrize("formulation", FORMULATIONS)
+def test_bfloat16_is_emulated_where_the_processor_has_no_kernels(formulation, monkeypatch):
+    """Without them TensorFlow is slow at it, and has no gradient of a grouped convolution."""
+    import tensorflow as tf
+
+    from keras_resnext.layers.backends import tensorflow as backend
+
+    if formulation == "native" and not _onednn():
+        pytest.skip("no native gradient")
+    has_onednn = backend.has_onednn
+    monkeypatch.setattr(
+        backend, "has_onednn", lambda dtype="float32": dtype == "float32" and has_onednn()
+    )
+    x = tf.cast(tf.random.stateless_normal((2, 8, 8, 16), (0, 1)), "bfloat16")
+    layer = GroupedConv2D(
+        32, 3, padding="same", groups=4, formulation=formulation, dtype="mixed_bfloat16"
+    )
+    exact = GroupedConv2D(32, 3, padding="same", groups=4)
+    layer.build(x.shape)
+    exact.build(x.shape)
+    exact.set_weights([layer.kernel.value.numpy().astype(tf.bfloat16.as_numpy_dtype), layer.bias])
+
+    def value_and_gradients(layer, x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x)
+            loss = tf.reduce_sum(tf.cast(y, "float32"))
+        return [y, *tape.gradient(loss, [x, layer.kernel.value])]
+
+    traced = tf.function(value_and_gradients).get_concrete_function(layer, x)
+    convolutions = [op for op in traced.graph.get_operations() if op.type.startswith("Conv2D")]
+    assert {op.get_attr("T") for op in convolutions} == {tf.float32}
+    found = traced(x)
+    expected = value_and_gradients(exact, tf.cast(x, "float32"))
+    assert [a.dtype.name for a in found] == ["bfloat16", "bfloat16", "float32"]
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(tf.cast(a, "float32"), b, rtol=0.01, atol=0.02)
+
+
+@pytest.mark.only_tensorflow
+@pytest.mark.parametrize(
+    "first, setting, expected",
+    [
+        ("keras_resnext", None, "1"),
+        ("keras_resnext", "0", "0"),
+        ("tensorflow", None, None),
+    ],
+)
+def test_onednn_is_on_unless_tensorflow_was_first(first, setting, expected):
+    environment = {k: v for k, v in os.environ.items() if k != "TF_ENABLE_ONEDNN_OPTS"}
+    if setting:
+        environment["TF_ENABLE_ONEDNN_OPTS"] = setting
+    finished = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            f"import os, {first}, keras_resnext\nprint(os.environ.get('TF_ENABLE_ONEDNN_OPTS'))\n"
+            "from keras_resnext.layers.backends.tensorflow import has_onednn\nprint(has_onednn())",
+        ],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    setting, has_onednn = finished.stdout.split()
+    if not is_x86():
+        expected = environment.get("TF_ENABLE_ONEDNN_OPTS")
+    assert setting == str(expected)
+    if expected is not None:
+        assert has_onednn == str(expected == "1")
+    told = "Import keras_resnext first" in finished.stderr
+    assert told == (expected is None and has_onednn == "False" and is_x86())
 
 
 @pytest.mark.only_tensorflow
