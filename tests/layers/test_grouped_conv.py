@@ -370,6 +370,15 @@ def test_bfloat16_is_emulated_where_the_processor_has_no_kernels(formulation, mo
 
 
 @pytest.mark.only_tensorflow
+def test_a_type_that_onednn_lacks_does_not_tell_that_it_is_off(monkeypatch, recwarn):
+    from keras_resnext.layers.backends.tensorflow import has_onednn
+
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    assert not has_onednn.__wrapped__("float64")
+    assert not [w for w in recwarn if "oneDNN" in str(w.message)]
+
+
+@pytest.mark.only_tensorflow
 @pytest.mark.parametrize(
     "first, setting, expected",
     [
