@@ -176,8 +176,14 @@ def _block_diagonal(kernel, groups, joined):
     if joined == 1:
         return kernel
     height, width, inputs, outputs = kernel.shape
-    blocks = ops.reshape(
-        kernel, (height, width, 1, inputs, groups // joined, joined, outputs // groups)
+    kernel = ops.reshape(
+        kernel, (height, width, inputs, groups // joined, joined, outputs // groups)
     )
-    diagonal = ops.reshape(ops.eye(joined, dtype=kernel.dtype), (joined, 1, 1, joined, 1))
-    return ops.reshape(blocks * diagonal, (height, width, joined * inputs, outputs))
+    # Padding, of which the gradient is a slice: masking with zeros, whose gradient is a sum
+    # over seven axes, ends in a segmentation fault in XLA (JAX 0.10, on a CPU with AVX2).
+    none = (0, 0)
+    rows = [
+        ops.pad(kernel[..., row : row + 1, :], [none] * 4 + [(row, joined - row - 1), none])
+        for row in range(joined)
+    ]
+    return ops.reshape(ops.concatenate(rows, axis=2), (height, width, joined * inputs, outputs))
