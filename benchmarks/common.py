@@ -111,7 +111,13 @@ class Worker:
         self.process.join()
 
     def _receive(self):
-        kind, value = self.pipe.recv()
+        try:
+            kind, value = self.pipe.recv()
+        except EOFError:
+            self.process.join()
+            raise RuntimeError(
+                f"its process died, with exit code {self.process.exitcode}"
+            ) from None
         if kind == "error":
             raise RuntimeError(value)
         return value
@@ -153,15 +159,23 @@ def take_turns(makers, rounds):
     for name, maker in makers.items():
         try:
             workers[name] = maker()
-        except (RuntimeError, EOFError) as error:
-            print(f"{name} cannot be measured: {str(error)[:300]}", flush=True)
+        except RuntimeError as error:
+            _tell(name, error)
     for _ in range(rounds):
-        for worker in workers.values():
-            worker.measure()
+        for name, worker in list(workers.items()):
+            try:
+                worker.measure()
+            except RuntimeError as error:
+                _tell(name, error)
+                del workers[name]
     for worker in workers.values():
         worker.peak = worker.memory()
         worker.close()
     return workers
+
+
+def _tell(name, error):
+    print(f"{name} cannot be measured: {str(error)[:300]}", flush=True)
 
 
 def write_part(source, image_size, path, train, test=None):

@@ -8,6 +8,8 @@ On a GPU, under JAX without TensorFlow:
     KERAS_BACKEND=jax python benchmarks/grouped_conv.py --stacks jax torch --name h100 --batch 64
 """
 
+import functools
+
 from common import Worker, arguments, bars, print_table, save, take_turns
 
 SHAPES = ((56, 128), (28, 256), (14, 512), (7, 1024))
@@ -155,8 +157,12 @@ def main():
 
 
 def measure(stack, dtype, size, channels, case, rounds):
-    worker = Worker(every_layer, (stack, *case), STACKS[stack], least=3, budget=0.3)
-    take_turns({stack: lambda: worker}, rounds)
+    maker = functools.partial(
+        Worker, every_layer, (stack, *case), STACKS[stack], least=3, budget=0.3
+    )
+    worker = take_turns({stack: maker}, rounds).get(stack)
+    if worker is None:
+        return []
     rows = [
         {
             "stack": stack,
