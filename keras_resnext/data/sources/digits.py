@@ -22,7 +22,7 @@ def load(request: Request) -> Dataset:
         class_names=tuple("0123456789"),
         image_size=images.shape[1],
         augmentation="shift",  # a mirrored 2 is no digit
-        epochs=15,
+        epochs=10,
         batch_size=32,
         mean=(0.305,) * 3,
         std=(0.324,) * 3,
