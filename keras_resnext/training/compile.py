@@ -55,3 +55,5 @@ def compile_recipe(model: keras.Model, recipe: Recipe | str, steps: int, student
         loss=find_loss(student, recipe),
         metrics=metrics,
     )
+    # Keras would build it within the first step, which TensorFlow then traces twice.
+    model.optimizer.build(model.trainable_variables)

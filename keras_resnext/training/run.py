@@ -40,8 +40,6 @@ class Run:
         size = dataset.image_size
         self.counted = complexity(model, (size, size, 3))
         self.position, self.sums = checkpoint.Position(), None
-        if not trained.optimizer.built:
-            trained.optimizer.build(trained.trainable_variables)
 
     def fit(self, training, test, resume: Path | None) -> dict:
         """Train to the end, from a checkpoint if there is one.
