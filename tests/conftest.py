@@ -12,6 +12,12 @@ import numpy as np
 import pytest
 
 
+def pytest_collection_finish():
+    """What is imported stays: no collection of garbage need walk through TensorFlow again."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _default_policy():
     """A test that sets a policy or a data format must not leave it to the next."""

@@ -20,6 +20,7 @@ from keras_resnext.training.run_folder import EVENTS, RUN_FILES
 
 HEAVY = ("keras", "tensorflow", "jax", "torch", "numpy", "matplotlib", "rich", "sklearn")
 COMMAND = [sys.executable, "-m", "keras_resnext"]
+SHALLOW = ("--set", "blocks=[1, 1, 1]")  # traced in a third of the time
 
 
 def command(*arguments, **options):
@@ -205,7 +206,7 @@ def test_a_recipe_by_arguments():
 
 def test_train_by_arguments(toy, tmp_path):
     output = tmp_path / "run"
-    arguments = ["train", "--model", "ResNet20", "--data", toy, "--output", output]
+    arguments = ["train", "--model", "ResNet20", *SHALLOW, "--data", toy, "--output", output]
     done = command(*arguments, "--epochs", 2, "--batch-size", 16, "--seed", 3, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert not done.stderr, "nothing to worry the user"
@@ -229,7 +230,7 @@ def test_train_by_arguments(toy, tmp_path):
 
 def test_ctrl_c_keeps_what_was_computed(toy, tmp_path):
     output = tmp_path / "run"
-    arguments = ["train", "--model", "ResNet20", "--data", toy, "--output", output]
+    arguments = ["train", "--model", "ResNet20", *SHALLOW, "--data", toy, "--output", output]
     arguments += ["--epochs", 100_000, "--batch-size", 16]
     process = subprocess.Popen(
         [*COMMAND, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

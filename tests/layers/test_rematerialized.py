@@ -44,6 +44,7 @@ def trained(wrap, policy, **options):
     finally:
         keras.config.set_dtype_policy(before)
     model.compile(keras.optimizers.SGD(0.1, momentum=0.9), "mse", **options)
+    model.optimizer.build(model.trainable_variables)  # or Keras traces the step twice
     random = np.random.RandomState(0)
     x, y = random.normal(size=(6, 8, 8, 4)), random.normal(size=(6, 3))
     model.fit(np.tile(x, (4, 1, 1, 1)), np.tile(y, (4, 1)), batch_size=6, verbose=0, shuffle=False)

@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+from eager import predict
 
 from keras_resnext import create_model, feature_extractor
 from keras_resnext.models import variants
@@ -16,7 +17,7 @@ SIZE = 96
 def test_levels_are_powers_of_two_and_widths_the_stages(name, shape):
     model = create_model(name, include_top=False, input_shape=shape)
     features = feature_extractor(model)
-    maps = features.predict(np.zeros((1, SIZE, SIZE, 3), "float32"), verbose=0)
+    maps = predict(features, np.zeros((1, SIZE, SIZE, 3)))
     assert list(maps) == ["C2", "C3", "C4", "C5"]
     config = variants.get(name).config
     for level, values in maps.items():
@@ -34,8 +35,8 @@ def test_the_last_level_is_what_the_network_ends_in():
     for name in ("ResNet18", "ResNet50V2"):
         model = create_model(name, include_top=False, input_shape=(64, 64, 3))
         x = np.random.RandomState(0).normal(size=(1, 64, 64, 3)).astype("float32")
-        maps = feature_extractor(model).predict(x, verbose=0)
-        np.testing.assert_allclose(maps["C5"], model.predict(x, verbose=0), atol=1e-6)
+        maps = predict(feature_extractor(model), x)
+        np.testing.assert_allclose(maps["C5"], predict(model, x), atol=1e-6)
         assert all(values.min() >= 0 for values in maps.values())  # after a ReLU
 
 

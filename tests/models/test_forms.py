@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from eager import predict
 
 from keras_resnext import ResNetConfig, create_model, move_weights
 
@@ -57,7 +58,7 @@ def test_forms_agree_in_value_and_gradient(variation, gradients):
         def loss(x):
             return keras.ops.sum(keras.ops.multiply(model(x), direction))
 
-        return model.predict(_images(), verbose=0), gradients(loss, [_images()])[0]
+        return predict(model, _images()), gradients(loss, [_images()])[0]
 
     value, gradient = value_and_gradient(grouped)
     for form in "ab":

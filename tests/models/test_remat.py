@@ -7,6 +7,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from eager import predict
 from tiny_inception import TINY_V1
 
 from keras_resnext import create_model, list_models
@@ -37,7 +38,7 @@ def test_no_other_cuts_keep_less(seed):
 SMALL = ResNetConfig(blocks=(2, 2), filters=(8, 16), stem_filters=8, norm_momentum=0.7)
 NETWORKS = {
     "residual": SMALL.replace(drop_path=0.3, attention="se"),
-    "big_little": SMALL.replace(blocks=(2, 2, 2), filters=(8, 16, 32), big_little=(2, 2)),
+    "big_little": SMALL.replace(blocks=(2, 1), big_little=(2, 2)),
     "auxiliary": TINY_V1,
 }
 
@@ -50,6 +51,7 @@ def trained(name, remat, policy="float32", steps=3):
     keras.config.set_dtype_policy(before)
     fitted = remat_model(model) if remat else model
     fitted.compile(keras.optimizers.SGD(0.01, momentum=0.9), "categorical_crossentropy")
+    fitted.optimizer.build(fitted.trainable_variables)  # or Keras traces the step twice
     random = np.random.RandomState(0)
     x, y = random.normal(size=(8, 64, 64, 3)), np.eye(4)[random.randint(0, 4, 8)]
     losses = [float(fitted.train_on_batch(x, y)) for _ in range(steps)]
@@ -78,7 +80,7 @@ def test_it_trains_as_the_network_does(name, policy, steps, tolerance):
     for ours, other in zip(model.variables, expected.variables, strict=True):
         np.testing.assert_allclose(ours, other, rtol=tolerance, atol=tolerance, err_msg=other.path)
     x = np.random.RandomState(1).normal(size=(2, 64, 64, 3))
-    np.testing.assert_array_equal(fitted.predict(x, verbose=0), model.predict(x, verbose=0))
+    np.testing.assert_array_equal(predict(fitted, x), predict(model, x))
 
 
 def test_what_cannot_be_cut_is_refused():

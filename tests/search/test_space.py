@@ -14,7 +14,6 @@ TUNING = pathlib.Path(__file__).parents[2] / "tuning"
 READY = sorted(TUNING.glob("*.py"))
 # Images of the task that each ready space is for.
 IMAGES = {"digits": (32, 10), "cifar10": (32, 10), "imagenet": (224, 1000), "fine_tuning": (224, 7)}
-DRAWS = 10_000
 
 
 def _space(**changes):
@@ -47,12 +46,13 @@ def test_the_budget_s_own_model_is_its_own_draw():
         assert drawn["width_per_group"] == base.width_per_group
 
 
+@pytest.mark.parametrize("draws", [500, pytest.param(10_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("path", READY, ids=lambda path: path.stem)
-def test_ten_thousand_draws_are_networks_within_the_budget(path):
+def test_every_draw_is_a_network_within_the_budget(path, draws):
     candidates = load_space(path).on(*IMAGES[path.stem])
-    oracle = make_oracle("random", candidates, trials=DRAWS, epochs=1, factor=3, seed=0)
+    oracle = make_oracle("random", candidates, trials=draws, epochs=1, factor=3, seed=0)
     drawn = set()
-    for _ in range(DRAWS):
+    for _ in range(draws):
         draw = candidates.draw(oracle._random_values())
         # Both refuse what cannot be.
         candidates.base.replace(**draw.network)

@@ -116,6 +116,7 @@ def test_a_killed_run_ends_as_one_that_was_not(tmp_path, dataset, policy, monkey
             np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_rematerialization_changes_no_bit_killed_or_not(tmp_path, dataset, monkeypatch):
     recipe = replace(RECIPE, epochs=2)
     whole = run(dataset, tmp_path / "whole", recipe)
@@ -212,6 +213,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(place)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_what_was_saved(small_disk, dataset, monkeypatch):
     def fill(self, epoch, logs=None):
         if epoch == 1:

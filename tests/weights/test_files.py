@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import safetensors.numpy
+from eager import predict
 from keras.src.legacy.saving import legacy_h5_format
 
 import keras_resnext
@@ -71,8 +72,8 @@ def test_keras_applications_files_in_each_layout(file, tmp_path):
     theirs = _randomized(_theirs("ResNet50", 64))
     WRITERS[file](theirs, tmp_path / file)
     ours = keras_resnext.ResNet50(weights=tmp_path / file, classes=7, input_shape=(64, 64, 3))
-    expected = theirs.predict(_images(), verbose=0)
-    np.testing.assert_allclose(ours.predict(_images(), verbose=0), expected, atol=1e-5)
+    expected = predict(theirs, _images())
+    np.testing.assert_allclose(predict(ours, _images()), expected, atol=1e-5)
     assert expected.std() > 1e-3
 
 
@@ -91,8 +92,8 @@ def test_keras_applications_networks(name, size, tmp_path):
     path = tmp_path / "kernels.h5"
     _legacy(theirs, path)
     ours = create_model(name, weights=path, classes=7, input_shape=(size, size, 3))
-    expected = theirs.predict(_images(size), verbose=0)
-    np.testing.assert_allclose(ours.predict(_images(size), verbose=0), expected, atol=1e-5)
+    expected = predict(theirs, _images(size))
+    np.testing.assert_allclose(predict(ours, _images(size)), expected, atol=1e-5)
     notop = tmp_path / "notop.h5"
     _legacy(_theirs(name, size, include_top=False), notop)
     create_model(name, weights=notop, include_top=False)
@@ -203,7 +204,7 @@ def test_timm_itself_loads_our_file_strictly(name, tmp_path):
     theirs.load_state_dict(load_file(tmp_path / "model.safetensors"), strict=True)
     with torch.inference_mode():
         expected = theirs(torch.tensor(_images(160).transpose(0, 3, 1, 2))).numpy()
-    np.testing.assert_allclose(ours.predict(_images(160), verbose=0), expected, atol=1e-4)
+    np.testing.assert_allclose(predict(ours, _images(160)), expected, atol=1e-4)
 
 
 # ------------------------------------------------------------------------- published checkpoints

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import safetensors.numpy
+from eager import predict
 from synthetic import GOLDEN, synthetic_images, synthetic_tensors, tensor_shapes
 
 from keras_resnext import from_timm
@@ -29,7 +30,7 @@ def test_logits_and_features_are_timms(name, tmp_path):
     sizes = {key.rsplit("_", 1)[1] for key in golden.files}
     assert len(sizes) == 2 and len(golden.files) == 4
     for size in sizes:
-        features, logits = both.predict(synthetic_images(2, int(size)), verbose=0)
+        features, logits = predict(both, synthetic_images(2, int(size)))
         np.testing.assert_allclose(logits, golden[f"logits_{size}"], atol=1e-4)
         np.testing.assert_allclose(features, golden[f"features_mean_{size}"], atol=1e-4)
     back = to_timm(model, timm_config(name))
