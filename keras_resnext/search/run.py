@@ -203,11 +203,7 @@ def search(
     """
     space = space if isinstance(space, Space) else load_space(space)
     folder = Folder(output)
-    if isinstance(data, Mapping):
-        folder.path.mkdir(parents=True, exist_ok=True)
-        np.savez(folder.path / DATA, **data)
-        data = folder.path / DATA
-    data = str(Path(data).absolute()) if Path(data).exists() else str(data)
+    data = _source(data, folder)
     image_size = image_size or variants.get(space.model).input_size
     dataset = load_dataset(data, image_size, seed, on_error)
     if trials is None and oracle in ("random", "bayesian"):
@@ -232,12 +228,26 @@ def search(
         backend=os.environ.get("KERAS_BACKEND"),
     )
     candidates = space.on(asked.image_size, asked.classes)
+    _record(asked, folder)
+    return _Worker(folder, asked, candidates, workers, console or Console()).work()
+
+
+def _source(data, folder: Folder) -> str:
+    """Where every trial finds the data: arrays are written beside the search."""
+    if isinstance(data, Mapping):
+        folder.path.mkdir(parents=True, exist_ok=True)
+        np.savez(folder.path / DATA, **data)
+        data = folder.path / DATA
+    return str(Path(data).absolute()) if Path(data).exists() else str(data)
+
+
+def _record(asked: Asked, folder: Folder) -> None:
+    """Write what was asked for, unless the folder holds another search."""
     folder.path.mkdir(parents=True, exist_ok=True)
     with folder.locked():
         if folder.exists:
             _check_same(folder, asked)
         folder.write(SEARCH, asdict(asked))
-    return _Worker(folder, asked, candidates, workers, console or Console()).work()
 
 
 def go_on(output: str | Path, workers: int = 1, console: Console | None = None) -> dict:
