@@ -93,7 +93,7 @@ class Worker:
         self.times = {label: [] for label in labels}
 
     def measure(self):
-        self.pipe.send("measure")
+        self._ask("measure")
         for label, time_ in self._receive().items():
             self.times[label].append(time_)
 
@@ -102,18 +102,22 @@ class Worker:
 
     def memory(self):
         """The most that the process has held, in bytes."""
-        self.pipe.send("memory")
+        self._ask("memory")
         return self._receive()
 
     def close(self):
-        with contextlib.suppress(OSError):
-            self.pipe.send("stop")
+        self._ask("stop")
         self.process.join()
+
+    def _ask(self, what):
+        # Of a dead process is told when it should answer.
+        with contextlib.suppress(ConnectionError):
+            self.pipe.send(what)
 
     def _receive(self):
         try:
             kind, value = self.pipe.recv()
-        except EOFError:
+        except (EOFError, ConnectionError):
             self.process.join()
             raise RuntimeError(
                 f"its process died, with exit code {self.process.exitcode}"
@@ -257,7 +261,9 @@ def print_table(title, columns, rows):
 
 
 def bars(path, title, unit, groups):
-    """Draw `{group: {label: value}}` as horizontal bars, one panel a group."""
+    """Draw `{group: {label: value}}` as horizontal bars, one panel a group; nothing of none."""
+    if not groups:
+        return
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
