@@ -16,9 +16,9 @@ CLASSES_FOR_TOP5 = 6
 def compile_recipe(model: keras.Model, recipe: Recipe | str, steps: int, student=None) -> None:
     """Compile a classifier of one-hot or mixed labels as a recipe says.
 
-    The optimizer with its schedule, what is decayed and penalised, frozen stages, the schedules of
-    DropBlock and stochastic depth, the loss, top-1 and (of six classes or more) top-5. What is
-    about data, augmentation, mixing and label smoothing, is ``training_batches``'.
+    The optimizer, built, with its schedule, what is decayed and penalised, frozen stages, the
+    schedules of DropBlock and stochastic depth, the loss, top-1 and (of six classes or more) top-5.
+    What is about data, augmentation, mixing and label smoothing, is ``training_batches``'.
 
     Args:
         model: Built, ends in a softmax or in logits.

@@ -23,7 +23,8 @@ class Run:
 
     Args:
         folder: Of the run; there, and with a config.json.
-        trained: The model that `fit` is called of, compiled: `model`, or one that teaches it.
+        trained: The model that `fit` is called of, compiled by ``compile_recipe``: `model`, or one
+            that teaches it.
         model: That is trained and written.
         dataset: From ``load_dataset``.
         recipe: Resolved.

@@ -89,6 +89,15 @@ def test_a_run_and_its_folder(tmp_path, dataset, make_model):
     assert len(lines) == 6 and all(line.startswith("epoch ") for line in lines)
 
 
+def test_a_training_step_is_traced_once(make_model):
+    traces, model = [], make_model()
+    step = model.train_step
+    model.train_step = lambda data: traces.append(data) or step(data)
+    compile_recipe(model, EASY, steps=2)
+    model.fit(np.zeros((8, 16, 16, 3)), np.eye(8), batch_size=4, verbose=0)
+    assert len(traces) == 1
+
+
 def test_the_same_seed_gives_the_same_run(tmp_path, dataset, make_model):
     settings = replace(EASY, epochs=2, augmentation="shift_flip")
     losses = []
