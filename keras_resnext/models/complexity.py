@@ -44,10 +44,17 @@ def complexity(model, input_shape=None):
         )
     counted = []
     with contextlib.ExitStack() as stack:
-        for layer in model._flatten_layers():
+        for layer in model._flatten_layers(include_self=False):
             if isinstance(layer, tuple(_COUNTERS)):
-                stack.enter_context(_counting_calls(layer, counted))
-        _ShapesOnly(model)(keras.KerasTensor((1, *shape)))
+                for method in ("call", "compute_output_spec"):
+                    counting = _counting(layer, getattr(layer, method), counted)
+                    stack.enter_context(_replaced(layer, method, counting))
+            elif not _says_its_shape(layer):
+                stack.enter_context(_replaced(layer, "compute_output_spec", _ShapesOnly(layer)))
+        # A graph finds its shapes without the backend, unless it takes them for known.
+        graph = hasattr(model, "operations") and model.input_shape[0] is None
+        run = model.compute_output_spec if graph else _ShapesOnly(model)
+        run(keras.KerasTensor((1, *shape)))
     return Complexity(
         parameters=model.count_params(),
         trainable=sum(math.prod(variable.shape) for variable in model.trainable_variables),
@@ -56,31 +63,41 @@ def complexity(model, input_shape=None):
 
 
 class _ShapesOnly(keras.Operation):
-    """Runs a model as its backend traces it: every layer is called, nothing is computed."""
+    """Runs a layer as its backend traces it: all that it holds is called, nothing is computed."""
 
-    def __init__(self, model):
+    def __init__(self, layer):
         super().__init__()
-        self.model = model
+        self.layer = layer
 
-    def call(self, x):
-        return self.model(x, training=False)
+    def call(self, *args, **kwargs):
+        # TensorFlow takes no name with an underscore before it but within another.
+        with keras.name_scope("complexity"):
+            return self.layer(*args, **kwargs)
 
 
-@contextlib.contextmanager
-def _counting_calls(layer, counted):
-    call = layer.call
+def _says_its_shape(layer):
+    """Whether it is one layer, and its shape is known without running it."""
+    said = type(layer).compute_output_shape is not keras.layers.Layer.compute_output_shape
+    return said and not layer._flatten_layers(include_self=False)
 
-    @functools.wraps(call)
-    def counting_call(inputs, *args, **kwargs):
-        outputs = call(inputs, *args, **kwargs)
+
+def _counting(layer, method, counted):
+    @functools.wraps(method)
+    def counting(inputs, *args, **kwargs):
+        outputs = method(inputs, *args, **kwargs)
         counted.append(_macs(layer, inputs, outputs))
         return outputs
 
-    layer.call = counting_call
+    return counting
+
+
+@contextlib.contextmanager
+def _replaced(layer, method, replacement):
+    setattr(layer, method, replacement)
     try:
         yield
     finally:
-        del layer.call
+        delattr(layer, method)
 
 
 def _macs(layer, inputs, outputs):

@@ -49,7 +49,31 @@ def test_nested_shared_and_frozen_layers():
     counted = complexity(model)
     assert counted.macs == 36 * (16 + 16 + 16 + 16 + 8)
     assert counted.parameters - counted.trainable == 20
-    assert all("call" not in vars(layer) for layer in model._flatten_layers())
+    for layer in model._flatten_layers():
+        assert not {"call", "compute_output_spec"} & set(vars(layer))
+
+
+def test_a_fixed_batch_counts_one_image():
+    inputs = keras.Input((6, 6, 4), batch_size=1)
+    model = keras.Model(inputs, layers.Conv2D(4, 1)(inputs))
+    assert complexity(model).macs == 36 * 16
+
+
+class _OwnWeights(keras.layers.Layer):
+    """A layer whose shape is found by running it, under the policy's dtypes."""
+
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(shape[-1], 2))
+
+    def call(self, x):
+        return keras.ops.matmul(x, self.kernel)
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+def test_layers_that_do_not_say_their_shape(policy):
+    keras.config.set_dtype_policy(policy)
+    model = keras.Sequential([keras.Input((6, 6, 4)), _OwnWeights(), layers.Conv2D(4, 1)])
+    assert complexity(model).macs == 36 * 2 * 4
 
 
 def test_open_shape_needs_an_input_shape():
