@@ -222,10 +222,12 @@ def plot_grid(images, captions: Sequence[str], path: str | Path, title: str) -> 
 
 
 def _figure(title: str):
-    figure = Figure(figsize=(10, 4.25), dpi=160, layout="constrained")
+    figure = Figure(figsize=(10, 4.25), dpi=160)
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=15)
-    panels = figure.subplots(1, len(PANELS))
+    # Margins that are given: a layout that fits itself draws twice, and training waits.
+    margins = {"left": 0.075, "right": 0.985, "bottom": 0.14, "top": 0.9, "wspace": 0.2}
+    panels = figure.subplots(1, len(PANELS), gridspec_kw=margins)
     for axes, (*_, label, _factor) in zip(panels, PANELS, strict=True):
         axes.set_xlabel("epoch", fontsize=13)
         axes.set_ylabel(label, fontsize=13)

@@ -32,6 +32,7 @@ SECONDS_BETWEEN_SAVES = 60
 # A picture is drawn, a checkpoint written, when the last took no more than this share of the time
 # since.
 PLOT_SHARE, CHECKPOINT_SHARE = 0.03, 0.03
+PLOT_SECONDS = 0.3  # of the first; then it is known
 # Share of waiting for data from which the line of an epoch says it.
 WORTH_SAYING = 0.05
 
@@ -230,7 +231,8 @@ class HistoryFiles(keras.callbacks.Callback):
     def __init__(self, folder: Path, title: str, rows: list[dict]):
         super().__init__()
         self.folder, self.title = folder, title
-        self.rows, self.pause, self.drawn_at = rows, 0.0, 0.0
+        # A run of seconds is drawn when it ends, and not before.
+        self.rows, self.pause, self.drawn_at = rows, PLOT_SECONDS / PLOT_SHARE, time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
         self.rows.append({"epoch": epoch + 1, **logs})

@@ -18,6 +18,7 @@ from rich.console import Console
 from keras_resnext import create_model
 from keras_resnext.data.datasets import Part
 from keras_resnext.models import variants
+from keras_resnext.training import callbacks
 from keras_resnext.training.callbacks import DivergedError
 from keras_resnext.training.compile import compile_recipe
 from keras_resnext.training.fit import train
@@ -350,6 +351,24 @@ def test_training_and_interruption_on_jax(tmp_path):
     command = [sys.executable, "-c", ON_JAX, str(tmp_path / "run")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_picture_is_drawn_as_often_as_costs_next_to_nothing(tmp_path, monkeypatch):
+    now, drawn = [100.0], []
+
+    def draw(history, path, title):
+        drawn.append(len(files.rows))
+        path.write_bytes(b"")
+        now[0] += 0.6
+
+    monkeypatch.setattr(callbacks.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(callbacks, "plot_history", draw)
+    files = callbacks.HistoryFiles(tmp_path, "", [])
+    for epoch in range(40):
+        now[0] += 1.1
+        files.on_epoch_end(epoch, {"loss": 1.0})
+    # Not in the first ten seconds; then 0.6 seconds are 3 % of twenty.
+    assert drawn == [10, 29]
 
 
 def test_the_record_is_of_the_network_that_was_trained(tmp_path, dataset):
