@@ -255,15 +255,21 @@ def test_names_of_weights_are_a_file_format(name):
     assert paths == (GOLDEN / f"weights_{name}.txt").read_text().split()
 
 
-def test_model_file_opens_in_a_fresh_process_after_import(tmp_path):
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import keras_resnext, keras",
+        pytest.param("import keras; import keras_resnext", marks=pytest.mark.slow),
+    ],
+)
+def test_model_file_opens_in_a_fresh_process_after_import(imports, tmp_path):
     """Importing the package is enough, before Keras or after it, and nothing of it is used."""
     path = tmp_path / "model.keras"
     create_model(TINY, input_shape=(16, 16, 3)).save(path)
-    for imports in ("import keras_resnext, keras", "import keras; import keras_resnext"):
-        program = f"{imports}; print(keras.saving.load_model({str(path)!r}).count_params())"
-        finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-        assert finished.returncode == 0, finished.stderr[-2000:]
-        assert int(finished.stdout) > 0
+    program = f"{imports}; print(keras.saving.load_model({str(path)!r}).count_params())"
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr[-2000:]
+    assert int(finished.stdout) > 0
 
 
 def test_deepest_network_leaves_the_recursion_limit_as_it_was():

@@ -204,7 +204,7 @@ def test_a_recipe_by_arguments():
     assert recipe_of("--learning-rate", 0.3, "--recipe", "e1")[2].reference_batch is None
 
 
-def test_train_by_arguments(toy, tmp_path):
+def test_train_by_arguments(toy, tmp_path, capsys):
     output = tmp_path / "run"
     arguments = ["train", "--model", "ResNet20", *SHALLOW, "--data", toy, "--output", output]
     done = command(*arguments, "--epochs", 2, "--batch-size", 16, "--seed", 3, cwd=tmp_path)
@@ -220,11 +220,10 @@ def test_train_by_arguments(toy, tmp_path):
     assert config["command"].startswith("keras-resnext train --model ResNet20")
     assert config["configuration"]["cardinality"] == variants.get("ResNet20").config.cardinality
 
-    again = command(*arguments)
-    assert again.returncode == 2 and "already holds a run" in again.stderr
-    finished = command("train", "--resume", output)
-    assert finished.returncode == 0, finished.stderr
-    assert "nothing is left to train: all 2 epochs are done" in finished.stdout
+    code, _, err = call(capsys, *arguments)
+    assert code == 2 and "already holds a run" in err
+    code, out, _ = call(capsys, "train", "--resume", output)
+    assert code == 0 and "nothing is left to train: all 2 epochs are done" in out
     assert json.loads((output / "summary.json").read_text())["epochs"] == 2
 
 

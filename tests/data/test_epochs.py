@@ -95,11 +95,10 @@ MAKERS = {
     "FOLDER": folder_source,
 }
 CACHES = ("auto", "memory", "encoded", "folder", False)
-# Whatever is beyond these two, and all of them for folders, takes its time.
-FAST = ("memory", False)
 # Images as an array and as files; the slow tests have every source.
+TYPICAL = ("FILE.npz", "FOLDER")
 FEW = [
-    pytest.param(row.name, marks=() if row.name in ("FILE.npz", "FOLDER") else pytest.mark.slow)
+    pytest.param(row.name, marks=() if row.name in TYPICAL else pytest.mark.slow)
     for row in datasets.SOURCES
 ]
 
@@ -148,7 +147,7 @@ def epoch(batches):
 def combinations():
     for row in datasets.SOURCES:
         for cache in CACHES:
-            fast = row.name == "FOLDER" or cache in FAST
+            fast = not cache or (row.name in TYPICAL and cache != "auto")
             yield pytest.param(row.name, cache, marks=() if fast else pytest.mark.slow)
 
 

@@ -79,6 +79,7 @@ def test_the_planted_bottleneck_is_named(dataset, stage, monkeypatch):
     assert advice[stage] in found.verdict
 
 
+@pytest.mark.slow
 def test_rates_and_waiting_agree(dataset, monkeypatch):
     """Where model and pipeline sleep, and so share nothing: the slower one gives the rate."""
     slow_augment(monkeypatch)

@@ -383,7 +383,7 @@ def test_a_type_that_onednn_lacks_does_not_tell_that_it_is_off(monkeypatch, recw
     "first, setting, expected",
     [
         ("keras_resnext", None, "1"),
-        ("keras_resnext", "0", "0"),
+        pytest.param("keras_resnext", "0", "0", marks=pytest.mark.slow),
         ("tensorflow", None, None),
     ],
 )

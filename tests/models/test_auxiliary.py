@@ -213,6 +213,7 @@ def test_is_saved_and_trained_on(tmp_path):
     assert [w.path for w in trained.weights] == [w.path for w in plain.weights]
 
 
+@pytest.mark.slow
 def test_opens_in_a_fresh_process(tmp_path):
     _linear(0.7).save(tmp_path / "model.keras")
     program = (

@@ -8,20 +8,24 @@ import keras_resnext
 from keras_resnext.applications import create_model
 from keras_resnext.models import variants
 from keras_resnext.models.complexity import complexity
+from keras_resnext.models.config import ResNetConfig
+from keras_resnext.models.counting import count
 
 pytestmark = pytest.mark.usefixtures("kernels_of_zeros")
 
 
 def _rows():
-    """Every row; the deepest, which take seconds to build, among the slow tests."""
-    deep = {name for name, row in variants.VARIANTS.items() if row.config.depth > 100}
-    return [
-        pytest.param(name, marks=pytest.mark.slow if name in deep else ())
-        for name in variants.VARIANTS
-    ]
+    """Every row; most of the deep, which take seconds to build, among the slow tests.
+
+    The fast ones have their numbers by arithmetic alone, in test_counting.py.
+    """
+    for name, row in variants.VARIANTS.items():
+        deep = row.config.depth >= 50 and isinstance(row.config, ResNetConfig)
+        fast = not deep or name in ("ResNet50", "ResNeXt50")
+        yield pytest.param(name, marks=() if fast else pytest.mark.slow)
 
 
-@pytest.mark.parametrize("name", _rows())
+@pytest.mark.parametrize("name", list(_rows()))
 def test_every_row_builds_the_published_network(name):
     """Parameters to the last one, multiply-adds to three decimals of 10**9."""
     row, function = variants.VARIANTS[name], getattr(keras_resnext, name)
@@ -59,16 +63,23 @@ ASSEMBLED = {
 }
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=pytest.mark.slow if "152" in n else ()) for n in ASSEMBLED],
-)
-def test_assembled_networks_have_the_papers_counts(name):
-    overrides, trainable, *gmacs = ASSEMBLED[name]
-    row = name if name in variants.VARIANTS else "ResNet50"
+def by_arithmetic(row, overrides):
+    config = variants.get(row).config.replace(**overrides)
+    return lambda size: count(config, size, 1000)
+
+
+def built(row, overrides):
     model = create_model(row, input_shape=(None, None, 3), **overrides)
+    return lambda size: complexity(model, (size, size, 3))
+
+
+@pytest.mark.parametrize("how", [by_arithmetic, pytest.param(built, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ASSEMBLED)
+def test_assembled_networks_have_the_papers_counts(name, how):
+    overrides, trainable, *gmacs = ASSEMBLED[name]
+    counted_at = how(name if name in variants.VARIANTS else "ResNet50", overrides)
     for size, expected in zip((224, 256), gmacs, strict=True):
-        counted = complexity(model, (size, size, 3))
+        counted = counted_at(size)
         assert counted.trainable == trainable
         # The paper's table has two decimals, and rounds 5.655 up.
         assert counted.macs / 1e9 == pytest.approx(expected, abs=0.0051)
@@ -110,9 +121,9 @@ def test_assemble_50_has_the_papers_resolutions_and_branches():
 def test_assemble_152_has_the_papers_branches():
     names = {layer.name for layer in create_model("AssembleResNet152").layers}
     for stage, (big, little) in enumerate([(4, 1), (11, 5), (29, 14)], start=1):
-        for branch, count in (("big", big), ("little", little)):
-            assert f"stage{stage}_{branch}_block{count}_add" in names
-            assert f"stage{stage}_{branch}_block{count + 1}_add" not in names
+        for branch, last in (("big", big), ("little", little)):
+            assert f"stage{stage}_{branch}_block{last}_add" in names
+            assert f"stage{stage}_{branch}_block{last + 1}_add" not in names
 
 
 def test_options_that_change_no_count_still_change_the_network():

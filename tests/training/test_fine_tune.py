@@ -63,8 +63,17 @@ def test_weights_that_are_not_there():
 # ----------------------------------------------------------------------------------- what is frozen
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16"])
-@pytest.mark.parametrize("through", [0, 2])
+@pytest.mark.parametrize(
+    "policy, through",
+    [
+        ("float32", 0),
+        ("float32", 2),
+        ("mixed_float16", 2),
+        ("mixed_bfloat16", 2),
+        pytest.param("mixed_float16", 0, marks=pytest.mark.slow),
+        pytest.param("mixed_bfloat16", 0, marks=pytest.mark.slow),
+    ],
+)
 def test_what_is_frozen_does_not_change_by_a_bit(policy, through):
     keras.config.set_dtype_policy(policy)
     model = freeze(create_model("ResNeXt35", classes=2, **SMALL), through)
