@@ -11,4 +11,4 @@ vary = {
     "label_smoothing": [0.0, 0.1],
 }
 # The penalty in the loss takes the place of the decoupled decay.
-fixed = {"epochs": 3, "batch_size": 64, "weight_decay": 0.0}
+fixed = {"epochs": 3, "batch_size": 64, "weight_decay": 0.0, "schedule": "cosine"}

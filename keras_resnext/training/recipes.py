@@ -15,7 +15,7 @@ from keras_resnext.errors import one_of, unknown
 
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16", "auto")
 OPTIMIZERS = ("sgd", "adam", "adamw", "lamb")
-SCHEDULES = ("cosine", "step")
+SCHEDULES = ("linear", "cosine", "step")
 LOSSES = ("cross_entropy", "binary_cross_entropy")
 SMOOTHINGS = ("all", "others")
 LEARNING_RATE, LARGE_BATCH = 0.1, 256
@@ -58,7 +58,8 @@ class Recipe:
         reference_batch: The batch that ``learning_rate`` is meant for: with another, it is changed
             in proportion (the linear rule of "Accurate, Large Minibatch SGD", section 2.1). None:
             it is taken as it is.
-        schedule: "cosine", down to 0 at the last step; or "step".
+        schedule: "linear" or "cosine", down to 0 at the last step; or "step". Where there is time
+            for few epochs the linear one ends best ("Budgeted Training", Li et al., 2020).
         warmup: Share of all steps in which the learning rate rises from 0.
         milestones: For "step": the shares of all steps after which the rate falls to a tenth.
         momentum: Of "sgd".
@@ -125,7 +126,7 @@ class Recipe:
     optimizer: str = "sgd"
     learning_rate: float | None = None
     reference_batch: int | None = None
-    schedule: str = "cosine"
+    schedule: str = "linear"
     warmup: float = 0.1
     milestones: tuple[float, ...] = ()
     momentum: float = 0.9
@@ -571,6 +572,7 @@ _A2 = Recipe(
     optimizer="lamb",
     learning_rate=5e-3,
     reference_batch=2048,
+    schedule="cosine",
     warmup=5 / 300,
     weight_decay=0.02,
     precision="auto",
@@ -653,6 +655,7 @@ RECIPES = {
             about="Adam with an L2 penalty: the review of ResNeXt's answer to overfitting.",
             optimizer="adam",
             learning_rate=1e-3,
+            schedule="cosine",
             weight_decay=0.0,
             l2=5e-4,
         ),
@@ -669,6 +672,7 @@ RECIPES = {
             label_smoothing=0.1,
             learning_rate=0.01,
             reference_batch=256,
+            schedule="cosine",
             warmup=5 / 100,
             nesterov=False,
             weight_decay=0.0,

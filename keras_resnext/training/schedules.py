@@ -20,12 +20,16 @@ def learning_rate_schedule(recipe: Recipe, steps: int):
 
     Example:
 
-    >>> recipe = Recipe(learning_rate=0.4, warmup=0.1)
+    >>> recipe = Recipe(learning_rate=0.4, schedule="cosine", warmup=0.1)
     >>> schedule = learning_rate_schedule(recipe, steps=100)
     >>> [round(float(schedule(step)), 3) for step in (0, 5, 10, 55, 100)]
     [0.0, 0.2, 0.4, 0.2, 0.0]
     """
     return _SCHEDULES[recipe.schedule](recipe, max(steps, 1), round(steps * recipe.warmup))
+
+
+def _linear(recipe, steps, warmup):
+    return LinearDecay(recipe.learning_rate, steps, warmup)
 
 
 def _cosine(recipe, steps, warmup):
@@ -39,6 +43,35 @@ def _cosine(recipe, steps, warmup):
 def _step(recipe, steps, warmup):
     boundaries = [round(share * steps) for share in recipe.milestones]
     return StepDecay(recipe.learning_rate, boundaries, warmup)
+
+
+@keras.saving.register_keras_serializable("keras_resnext")
+class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
+    """Linear warm-up, then a rate that falls as straight to 0.
+
+    Args:
+        rate: Learning rate after the warm-up.
+        steps: From the start to 0.
+        warmup_steps: Steps over which it rises from 0.
+
+    Example:
+
+    >>> schedule = LinearDecay(0.1, 100, warmup_steps=20)
+    >>> [round(float(schedule(step)), 4) for step in (0, 10, 20, 60, 100, 101)]
+    [0.0, 0.05, 0.1, 0.05, 0.0, 0.0]
+    """
+
+    def __init__(self, rate, steps, warmup_steps=0):
+        self.rate, self.steps, self.warmup_steps = rate, steps, warmup_steps
+
+    def __call__(self, step):
+        step = ops.cast(step, "float32")
+        risen = (step + 1e-9) / max(self.warmup_steps, 1e-9)
+        left = (self.steps - step) / max(self.steps - self.warmup_steps, 1)
+        return self.rate * ops.clip(ops.minimum(risen, left), 0.0, 1.0)
+
+    def get_config(self):
+        return {"rate": self.rate, "steps": self.steps, "warmup_steps": self.warmup_steps}
 
 
 @keras.saving.register_keras_serializable("keras_resnext")
@@ -74,4 +107,4 @@ class StepDecay(keras.optimizers.schedules.LearningRateSchedule):
         }
 
 
-_SCHEDULES = {"cosine": _cosine, "step": _step}
+_SCHEDULES = {"linear": _linear, "cosine": _cosine, "step": _step}

@@ -46,6 +46,8 @@ def rate_at(recipe, step, steps=STEPS):
         fallen = sum(step >= round(share * steps) for share in recipe.milestones)
         return recipe.learning_rate * 0.1**fallen
     done = min((step - warmup) / (steps - warmup), 1)
+    if recipe.schedule == "linear":
+        return recipe.learning_rate * (1 - done)
     return recipe.learning_rate * (1 + np.cos(np.pi * done)) / 2
 
 
