@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from eager import predict
+from marked import rows
 
 from keras_resnext import create_model
 
@@ -51,7 +52,7 @@ def _randomized(model):
     return model
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", rows(NETWORKS, slow=["ResNet50V2"]))
 def test_predictions_agree(name):
     overrides, words = NETWORKS[name]
     function = getattr(keras.applications, name)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
+from marked import rows
 from sklearn.linear_model import LogisticRegression
 
 from keras_resnext import cli
@@ -42,7 +43,7 @@ PLANTED = {
 }
 
 
-@pytest.mark.parametrize("name", PLANTED)
+@pytest.mark.parametrize("name", rows(PLANTED, slow=["negatives"]))
 def test_the_operation_that_undoes_a_shift_is_found(digits, predict, name, tmp_path):
     change, undone_by = PLANTED[name]
     part = Part(change(digits.test.images), digits.test.labels)

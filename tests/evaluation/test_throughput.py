@@ -23,6 +23,7 @@ def test_the_median_of_enough_runs(monkeypatch):
     assert len(calls) == 6
 
 
+@pytest.mark.slow
 def test_one_operation_at_a_time_where_tensorflow_has_not_begun():
     program = """
 import tensorflow as tf

@@ -52,8 +52,15 @@ def trained(wrap, policy, **options):
     return model, weights, counting, x
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
-@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+@pytest.mark.parametrize(
+    "policy, jit_compile",
+    [
+        ("float32", False),
+        ("float32", True),
+        ("mixed_float16", False),
+        pytest.param("mixed_float16", True, marks=pytest.mark.slow),
+    ],
+)
 def test_training_is_the_same(policy, jit_compile):
     if jit_compile and keras.backend.backend() == "torch":
         pytest.skip("PyTorch's compiler is not what is tested")

@@ -153,7 +153,7 @@ BUILDING = {
 }
 
 
-@settings(max_examples=8, **BUILDING)
+@settings(max_examples=4, **BUILDING)
 @given(draw=DRAWS, policy=POLICIES)
 def test_options_compose(draw, policy, tmp_path_factory):
     _trains_and_survives(draw, policy, tmp_path_factory.getbasetemp())

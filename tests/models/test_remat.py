@@ -7,6 +7,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from marked import rows
 from tiny_inception import TINY_V1
 
 from keras_resnext import create_model, list_models
@@ -65,7 +66,7 @@ def trained(name, remat, policy="float32", steps=3):
         pytest.param("mixed_float16", 3, 5e-2, marks=pytest.mark.slow),
     ],
 )
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", rows(NETWORKS, slow=["big_little"]))
 def test_it_trains_as_the_network_does(name, policy, steps, tolerance):
     """Up to rounding: where a tensor has several uses its gradients are added in another order.
 

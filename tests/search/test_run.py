@@ -6,6 +6,7 @@ import random
 import signal
 
 import pytest
+from marked import rows
 
 from keras_resnext.search import folder as folder_module
 from keras_resnext.search import run
@@ -30,7 +31,7 @@ def _points(output):
     return [(row["cardinality"], row["label_smoothing"], row["previous"]) for row in rows]
 
 
-@pytest.mark.parametrize("oracle", ORACLES)
+@pytest.mark.parametrize("oracle", rows(ORACLES, slow=["bayesian"]))
 def test_a_search_ends_with_every_trial_finished_once(oracle, space, at_once, tmp_path):
     found = search(space, "digits", tmp_path / "s", oracle=oracle, trials=TRIALS[oracle])
     rows = _results(tmp_path / "s")

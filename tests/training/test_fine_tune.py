@@ -135,10 +135,9 @@ def test_the_optimizer_survives_a_file(tmp_path):
 # ------------------------------------------------------------------------------- the command line
 
 
+@pytest.mark.slow
 @pytest.mark.only_tensorflow
-@pytest.mark.parametrize(
-    "precision", ["float32", pytest.param("mixed_bfloat16", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
 def test_the_command_line_fine_tunes(tmp_path, precision, capsys):
     source = create_model("ResNeXt35", classes=7, blocks=(1, 1, 1))
     old, run = tmp_path / "old.keras", tmp_path / "run"

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from marked import rows
 
 from keras_resnext import ResNetConfig, create_model, fold_batch_norm
 from keras_resnext.models import variants
@@ -49,7 +50,7 @@ KINDS = kinds()
 STAY = {"multi_kernel": ("conv2_norm",), "form a": ("conv3_norm",)}
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", rows(KINDS, slow=["InceptionV3"]))
 def test_every_kind_of_network_gives_the_same(name, randomise):
     config = KINDS[name]
     size = max(SIZE, config.smallest_input)
