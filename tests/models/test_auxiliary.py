@@ -186,6 +186,7 @@ def test_dense_heads_need_a_size():
         create_model(TINY_V1, input_shape=(78, 78, 3), auxiliary=True)
 
 
+@pytest.mark.slow
 def test_is_saved_and_trained_on(tmp_path):
     model = create_model(
         TINY_V1, input_shape=(80, 80, 3), classes=2, auxiliary=True, auxiliary_weight=0.5

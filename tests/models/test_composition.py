@@ -153,14 +153,8 @@ BUILDING = {
 }
 
 
-@settings(max_examples=4, **BUILDING)
-@given(draw=DRAWS, policy=POLICIES)
-def test_options_compose(draw, policy, tmp_path_factory):
-    _trains_and_survives(draw, policy, tmp_path_factory.getbasetemp())
-
-
 @pytest.mark.slow
 @settings(max_examples=300 if "SOAK" in os.environ else 60, **BUILDING)
 @given(draw=DRAWS, policy=POLICIES)
-def test_many_options_compose(draw, policy, tmp_path_factory):
+def test_options_compose(draw, policy, tmp_path_factory):
     _trains_and_survives(draw, policy, tmp_path_factory.getbasetemp())

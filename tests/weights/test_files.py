@@ -80,7 +80,7 @@ def test_keras_applications_files_in_each_layout(file, tmp_path):
 @pytest.mark.parametrize(
     "name, size",
     [
-        ("ResNet50V2", 64),
+        pytest.param("ResNet50V2", 64, marks=pytest.mark.slow),
         pytest.param("InceptionV3", 75, marks=pytest.mark.slow),
         pytest.param("ResNet101", 64, marks=pytest.mark.slow),
         pytest.param("ResNet152", 64, marks=pytest.mark.slow),
