@@ -222,12 +222,10 @@ def plot_grid(images, captions: Sequence[str], path: str | Path, title: str) -> 
 
 
 def _figure(title: str):
-    figure = Figure(figsize=(10, 4.25), dpi=160)
+    figure = Figure(figsize=(10, 4.25), dpi=160, layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=15)
-    # Margins that are given: a layout that fits itself draws twice, and training waits.
-    margins = {"left": 0.075, "right": 0.985, "bottom": 0.14, "top": 0.9, "wspace": 0.2}
-    panels = figure.subplots(1, len(PANELS), gridspec_kw=margins)
+    panels = figure.subplots(1, len(PANELS))
     for axes, (*_, label, _factor) in zip(panels, PANELS, strict=True):
         axes.set_xlabel("epoch", fontsize=13)
         axes.set_ylabel(label, fontsize=13)
@@ -253,4 +251,7 @@ def _draw(axes, rows, column: str, factor: float, **style) -> None:
 
 
 def _write(figure: Figure, path: str | Path) -> None:
+    # Laid out once: savefig would do it twice, and draw a first time for it, while training waits.
+    figure.get_layout_engine().execute(figure)
+    figure.set_layout_engine("none")
     figure.savefig(path, format="png")

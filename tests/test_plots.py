@@ -52,6 +52,15 @@ def test_a_single_epoch_is_seen(tmp_path, drawn):
     assert all(line.get_marker() == "o" for axes in drawn[0].axes for line in axes.get_lines())
 
 
+def test_wide_numbers_have_room(tmp_path, drawn):
+    source = history(
+        tmp_path / "h.csv", (1, 123456, 0.9991, 0.1, 0.9992), (2, 65432, 0.9995, 0.2, 0.9993)
+    )
+    plots.plot_history(source, tmp_path / "h.png", "Net")
+    loss, accuracy = (axes.get_tightbbox() for axes in drawn[0].axes)
+    assert 0 <= loss.x0 < loss.x1 <= accuracy.x0 < accuracy.x1 <= drawn[0].bbox.width
+
+
 def test_several_runs_in_one_picture(tmp_path, drawn):
     runs = {
         name: history(tmp_path / name, (1, 2, 0.3, 1.9, 0.35), (2, 1, 0.7, 1.2, last))
