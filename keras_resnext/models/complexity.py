@@ -54,7 +54,7 @@ def complexity(model, input_shape=None):
         # A graph finds its shapes without the backend, unless it takes them for known.
         graph = hasattr(model, "operations") and model.input_shape[0] is None
         run = model.compute_output_spec if graph else _ShapesOnly(model)
-        run(keras.KerasTensor((1, *shape)))
+        run(keras.KerasTensor((1, *shape)), training=False)
     return Complexity(
         parameters=model.count_params(),
         trainable=sum(math.prod(variable.shape) for variable in model.trainable_variables),

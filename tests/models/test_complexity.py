@@ -53,6 +53,22 @@ def test_nested_shared_and_frozen_layers():
         assert not {"call", "compute_output_spec"} & set(vars(layer))
 
 
+class _HeadForTraining(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.trunk, self.head = layers.Conv2D(4, 1), layers.Dense(2)
+
+    def call(self, x, training=True):
+        y = self.trunk(x)
+        return self.head(y) if training else y
+
+
+def test_what_training_alone_calls_is_not_counted():
+    model = _HeadForTraining()
+    model(keras.ops.zeros((1, 6, 6, 4)))
+    assert complexity(model, (6, 6, 4)).macs == 36 * 16
+
+
 def test_a_fixed_batch_counts_one_image():
     inputs = keras.Input((6, 6, 4), batch_size=1)
     model = keras.Model(inputs, layers.Conv2D(4, 1)(inputs))

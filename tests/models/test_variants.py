@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("kernels_of_zeros")
 def _rows():
     """Every row; most of the deep, which take seconds to build, among the slow tests.
 
-    The fast ones have their numbers by arithmetic alone, in test_counting.py.
+    test_counting.py has the numbers of those too, by arithmetic and fast.
     """
     for name, row in variants.VARIANTS.items():
         deep = row.config.depth >= 50 and isinstance(row.config, ResNetConfig)
