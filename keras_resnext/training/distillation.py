@@ -7,8 +7,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_resnext.data.cache import identity
 from keras_resnext.data.parts import Dataset
-from keras_resnext.data.pipeline import part_batches
+from keras_resnext.data.pipeline import part_batches, test_edge
 from keras_resnext.training.losses import ends_in_softmax
 from keras_resnext.training.recipes import Recipe
 from keras_resnext.training.run_folder import write_whole
@@ -141,7 +142,8 @@ def load_teacher(path: str | Path, dataset: Dataset) -> keras.Model:
 def stored_answers(teacher: keras.Model, dataset: Dataset, recipe: Recipe) -> np.ndarray:
     """Ask a teacher once about each training image as testing shows it, and keep what it says.
 
-    The answers are kept beside the teacher, in a file named by its weights and the data.
+    The answers are kept beside the teacher, in a file named by its weights and by the images,
+    their order, and how they are shown.
 
     Args:
         teacher: A classifier.
@@ -169,5 +171,8 @@ def _identity(teacher: keras.Model, dataset: Dataset) -> str:
     digest = hashlib.sha256()
     for weight in teacher.get_weights():
         digest.update(np.ascontiguousarray(weight).tobytes())
-    digest.update(repr((dataset.source, len(dataset.train), dataset.image_size)).encode())
+    for chunk in identity(dataset.train):
+        digest.update(chunk)
+    seen = dataset.image_size, test_edge(dataset), dataset.mean, dataset.std
+    digest.update(repr(seen).encode())
     return digest.hexdigest()[:16]

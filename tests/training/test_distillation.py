@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from keras_resnext.data.datasets import Part
 from keras_resnext.training.compile import compile_recipe
 from keras_resnext.training.distillation import load_teacher, stored_answers, taught_model
 from keras_resnext.training.fit import train
@@ -102,6 +103,18 @@ def test_a_run_with_a_teacher_online_and_stored(tmp_path, dataset, make_model):
     np.save(files[0], np.full((200, 8), 1 / 8, np.float32))
     asked = recipe.replace(teacher_stored=True).resolved(dataset)
     assert (stored_answers(teacher, dataset, asked) == 1 / 8).all()
+
+
+def test_stored_answers_are_of_these_images_as_they_are_shown(tmp_path, dataset, make_model):
+    """A split by another seed has as many images from the same place."""
+    part, teacher = dataset.train, make_model()
+    asked = BASE.replace(teacher=str(tmp_path), teacher_stored=True).resolved(dataset)
+    first = stored_answers(teacher, dataset, asked)
+    backwards = replace(dataset, train=Part(part.images[::-1], part.labels[::-1]))
+    found = stored_answers(teacher, backwards, asked)
+    np.testing.assert_allclose(found[::-1], first, rtol=1e-5, atol=1e-7)
+    darker = stored_answers(teacher, replace(dataset, mean=(0.9, 0.9, 0.9)), asked)
+    assert abs(darker - first).max() > 0.01
 
 
 def test_stored_answers_are_mixed_as_labels_are(dataset):
