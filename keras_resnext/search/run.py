@@ -8,6 +8,7 @@ files that do not load.
 """
 
 import functools
+import hashlib
 import os
 import shutil
 import signal
@@ -59,8 +60,6 @@ SECONDS_IDLE = 2.0
 FAILURES_TO_STOP = 5
 # A trial that has been begun so often without an end takes its worker down with it.
 MOST_STARTS = 10
-# Arrays given in Python, for the processes of the trials.
-DATA = "data.npz"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,14 +202,13 @@ def search(
     """
     space = space if isinstance(space, Space) else load_space(space)
     folder = Folder(output)
-    data = _source(data, folder)
     image_size = image_size or variants.get(space.model).input_size
     dataset = load_dataset(data, image_size, seed, on_error)
     if trials is None and oracle in ("random", "bayesian"):
         trials = TRIALS
     asked = Asked(
         space=space.written(),
-        data=data,
+        data=_source(data, folder),
         image_size=dataset.image_size,
         classes=dataset.classes,
         oracle=oracle,
@@ -228,25 +226,31 @@ def search(
         backend=os.environ.get("KERAS_BACKEND"),
     )
     candidates = space.on(asked.image_size, asked.classes)
-    _record(asked, folder)
-    return _Worker(folder, asked, candidates, workers, console or Console()).work()
+    worker = _Worker(folder, asked, candidates, workers, console or Console())
+    _record(asked, folder, data)
+    return worker.work()
 
 
 def _source(data, folder: Folder) -> str:
-    """Where every trial finds the data: arrays are written beside the search."""
+    """Where every trial finds the data: arrays lie beside the search, in a file of their own."""
     if isinstance(data, Mapping):
-        folder.path.mkdir(parents=True, exist_ok=True)
-        np.savez(folder.path / DATA, **data)
-        data = folder.path / DATA
+        digest = hashlib.sha256()
+        for name in sorted(data):
+            array = np.asarray(data[name])
+            digest.update(f"{name} {array.dtype} {array.shape}".encode())
+            digest.update(array.tobytes())
+        return str(folder.path.absolute() / f"data-{digest.hexdigest()[:16]}.npz")
     return str(Path(data).absolute()) if Path(data).exists() else str(data)
 
 
-def _record(asked: Asked, folder: Folder) -> None:
+def _record(asked: Asked, folder: Folder, data) -> None:
     """Write what was asked for, unless the folder holds another search."""
     folder.path.mkdir(parents=True, exist_ok=True)
     with folder.locked():
         if folder.exists:
             _check_same(folder, asked)
+        if isinstance(data, Mapping) and not Path(asked.data).is_file():
+            write_whole(Path(asked.data), lambda part: np.savez(part, **data))
         folder.write(SEARCH, asdict(asked))
 
 

@@ -5,9 +5,11 @@ import json
 import random
 import signal
 
+import numpy as np
 import pytest
 from marked import rows
 
+from keras_resnext.data.datasets import load_dataset
 from keras_resnext.search import folder as folder_module
 from keras_resnext.search import run
 from keras_resnext.search.folder import Folder, rows_of
@@ -169,6 +171,19 @@ def test_more_trials_go_on_and_another_search_is_refused(space, at_once, tmp_pat
         go_on(tmp_path / "nowhere")
 
 
+def test_arrays_lie_beside_the_search_and_others_are_another(space, at_once, arrays, tmp_path):
+    with pytest.raises(ValueError, match="at least 1"):
+        search(space, arrays, tmp_path / "s", workers=0)
+    assert not (tmp_path / "s").exists()
+    search(space, arrays, tmp_path / "s", oracle="random", trials=1)
+    kept = load_dataset(Folder(tmp_path / "s").trials()[0].spec["data"])
+    np.testing.assert_array_equal(kept.train.images, arrays["x_train"])
+    assert search(space, dict(arrays), tmp_path / "s", oracle="random", trials=2)["completed"] == 2
+    with pytest.raises(ValueError, match="holds a search with data="):
+        search(space, {**arrays, "y_train": arrays["y_train"][::-1]}, tmp_path / "s", trials=2)
+    assert len(list((tmp_path / "s").glob("data-*.npz"))) == 1
+
+
 WRONG = {
     "epochs": (-1, "at least 1"),
     "holdout": (1.0, "below 1"),
@@ -183,8 +198,8 @@ WRONG = {
 def test_wrong_arguments_are_refused(name, space, at_once, tmp_path):
     value, says = WRONG[name]
     with pytest.raises(ValueError, match=says):
-        search(space, "digits", tmp_path, **{name: value})
-    assert not at_once
+        search(space, "digits", tmp_path / "s", **{name: value})
+    assert not at_once and not (tmp_path / "s").exists()
 
 
 def test_hyperband_takes_no_number_of_trials(space, at_once, tmp_path):
