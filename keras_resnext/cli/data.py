@@ -13,6 +13,7 @@ from keras_resnext.cli.shared import (
     budget_of,
     cache_arguments,
     cache_of,
+    check_folder_of,
     print_json,
     quiet_tensorflow,
 )
@@ -23,12 +24,13 @@ def _data_arguments(parser: argparse.ArgumentParser) -> None:
     for command in DATA_COMMANDS:
         own = commands.add_parser(command.name, help=command.summary, description=command.summary)
         own.add_argument("--data", default="digits", help=DATA_HELP)
-        own.add_argument(
-            "--image-size", type=int, metavar="PIXELS", help="default: the images' own"
-        )
+        own.add_argument("--image-size", type=int, metavar="PIXELS", help=_SIZE_HELP)
         own.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
         command.add_arguments(own)
-        own.set_defaults(run=command.run)
+        own.set_defaults(run=command.run, parser=own)
+
+
+_SIZE_HELP = "default: the images' own; for policy the model's"
 
 
 def _pipeline_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,18 +48,21 @@ def _show_arguments(parser: argparse.ArgumentParser) -> None:
 def _show(options: argparse.Namespace) -> int:
     from keras_resnext.data.datasets import load_dataset
 
+    check_folder_of("--output", options.output)
     dataset = load_dataset(options.data, options.image_size, options.seed)
     with quiet_tensorflow():
         from keras_resnext.data.profile import example_batch
+        from keras_resnext.data.undecodable import naming_undecodable
 
-    images, labels = example_batch(
-        dataset,
-        options.count,
-        augmentation=options.augmentation,
-        mixing=options.mixing,
-        seed=options.seed,
-        cache=False,
-    )
+    with naming_undecodable(dataset):
+        images, labels = example_batch(
+            dataset,
+            options.count,
+            augmentation=options.augmentation,
+            mixing=options.mixing,
+            seed=options.seed,
+            cache=False,
+        )
     from keras_resnext.plots import plot_grid
 
     captions = [_caption(label, dataset.class_names) for label in labels]
@@ -108,7 +113,7 @@ def _print_report(report) -> None:
     table.add_section()
     sums = (sum(column) for column in zip(*report.counts.values(), strict=True))
     table.add_row("all", *(f"{total:,}" for total in sums))
-    Console().print(table)
+    Console(markup=False).print(table)  # a name may have brackets
     if report.sizes:
         sizes = (f"{width}x{height}" for height, width in report.sizes)
         print("pixels (least, median, greatest): " + ", ".join(sizes))
@@ -135,7 +140,10 @@ def _pack(options: argparse.Namespace) -> int:
     dataset = load_dataset(options.data, options.image_size, options.seed, options.on_error)
     with quiet_tensorflow():
         from keras_resnext.data.pack import write_pack
+        from keras_resnext.data.undecodable import without_undecodable
 
+    if options.on_error == "skip":
+        dataset = without_undecodable(dataset)
     with Progress() as bar:
         task = bar.add_task("packing")
         folder = write_pack(
@@ -159,16 +167,14 @@ def _policy_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _policy(options: argparse.Namespace) -> int:
-    from pathlib import Path
-
     from rich.progress import Progress
 
     from keras_resnext.data.datasets import load_dataset
 
-    if not options.output.endswith(".json") or not Path(options.output).absolute().parent.is_dir():
+    check_folder_of("--output", options.output)
+    if not options.output.endswith(".json"):
         raise ValueError(
-            "Invalid value for --output. Expected a .json file in a folder that is there. "
-            f"Received: {options.output}"
+            f"Invalid value for --output. Expected a .json file. Received: {options.output}"
         )
     classifier = load_classifier(options)
     with quiet_tensorflow():
@@ -211,31 +217,36 @@ def _profile_arguments(parser: argparse.ArgumentParser) -> None:
 def _profile(options: argparse.Namespace) -> int:
     from keras_resnext.models import variants
 
+    check_folder_of("--output", options.output)
     variant = variants.get(options.model) if options.model else None
     from keras_resnext.data.datasets import load_dataset
 
     size = options.image_size or (variant and variant.input_size)
     dataset = load_dataset(options.data, size, options.seed, options.on_error or "raise")
-    step = _training_step(variant, dataset) if variant else None
     with quiet_tensorflow():
         from keras_resnext.data.profile import profile_pipeline
+        from keras_resnext.data.undecodable import naming_undecodable, without_undecodable
 
-    profile = profile_pipeline(
-        dataset,
-        step,
-        options.batch_size,
-        seconds=options.seconds,
-        seed=options.seed,
-        augmentation=options.augmentation,
-        mixing=options.mixing,
-        cache=cache_of(options),
-        memory_budget=budget_of(options),
-    )
+    if options.on_error == "skip":
+        dataset = without_undecodable(dataset)
+    step = _training_step(variant, dataset) if variant else None
+    with naming_undecodable(dataset):
+        profile = profile_pipeline(
+            dataset,
+            step,
+            options.batch_size,
+            seconds=options.seconds,
+            seed=options.seed,
+            augmentation=options.augmentation,
+            mixing=options.mixing,
+            cache=cache_of(options),
+            memory_budget=budget_of(options),
+        )
+    _print_profile(profile)
     from keras_resnext.plots import plot_profile
 
     title = f"{variant.name} on {dataset.name}" if variant else dataset.name
     plot_profile(profile, options.output, title)
-    _print_profile(profile)
     print(f"Saved in {options.output}")
     return 0
 

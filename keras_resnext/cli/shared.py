@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 PROGRAM = "keras-resnext"
 
@@ -91,6 +92,28 @@ def set_argument(parser: argparse.ArgumentParser) -> None:
         dest="overrides",
         help="change the model's configuration (see info), any number of times",
     )
+
+
+def changed_arguments(
+    options: argparse.Namespace, add_arguments: Callable[[argparse.ArgumentParser], None]
+) -> set[str]:
+    """The arguments of a command, as they are typed, that are not as they are by default."""
+    parser = argparse.ArgumentParser(add_help=False)
+    add_arguments(parser)
+    return {
+        action.option_strings[-1]
+        for action in parser._actions
+        if getattr(options, action.dest) != action.default
+    }
+
+
+def check_folder_of(argument: str, path: str | None) -> None:
+    """Refuse, before any work, a file whose folder is not there."""
+    if path is not None and not Path(path).absolute().parent.is_dir():
+        raise ValueError(
+            f"Invalid value for {argument}. Expected a file in a folder that is there. "
+            f"Received: {path}"
+        )
 
 
 def cache_of(options: argparse.Namespace) -> str | bool:

@@ -171,7 +171,7 @@ def plan_cache(
         A CachePlan.
 
     Raises:
-        ValueError: For another ``cache``, or one that memory or disk has no room for.
+        ValueError: For another ``cache``, or one that memory has no room for.
     """
     folder = check_cache(cache)
     budget = int(MEMORY_SHARE * free_memory()) if budget is None else budget
@@ -184,6 +184,8 @@ def plan_cache(
         return CachePlan("nothing", "as asked", **facts)
     if folder is not None:
         return _plan_file(folder, "as asked", facts)
+    if cache == "encoded" and isinstance(part.images, np.ndarray):
+        return CachePlan("nothing", "an array has no files to keep the bytes of", **facts)
     if cache != "auto":
         kind = "decoded" if cache == "memory" else cache
         _check_room(kind, facts)
@@ -321,7 +323,7 @@ def keep(part: Part, form: Form, plan: CachePlan, fit) -> Kept | None:
         Kept images, or None: Records that nothing is kept of are read anew in each epoch.
 
     Raises:
-        ValueError: If an image cannot be decoded; it is named.
+        ValueError: If an image cannot be decoded (it is named), or the disk has no room.
     """
     with tf.device("CPU:0"):  # never in the accelerator's memory
         return KEEPERS[plan.kind](part, form, plan, fit)
@@ -367,10 +369,21 @@ def _keep_file(part: Part, form: Form, plan: CachePlan, fit) -> Kept:
         with FileLock(_lock_path(folder)):
             _remove_left_overs(plan.folder)
             if not _is_whole(folder):  # another process may have written it meanwhile
+                _check_disk(plan)
                 _write(folder, _decoded(part, form, fit))
     shapes = np.load(folder / SHAPES, allow_pickle=False)
     flat = np.memmap(folder / PIXELS, np.uint8, mode="c")
     return _kept_pixels(flat, shapes[:, :3], shapes[:, 3].astype(np.int64))
+
+
+def _check_disk(plan: CachePlan) -> None:
+    free = free_disk(plan.folder)
+    if plan.decoded > free:
+        raise ValueError(
+            f"decoded images would take {readable(plan.decoded)} of the {readable(free)} that are "
+            f'free on the disk of {plan.folder}. Expected cache="auto", a folder with more room, '
+            "or False."
+        )
 
 
 KEEPERS = {
@@ -564,6 +577,17 @@ def _is_whole(folder: Path) -> bool:
 def _write(folder: Path, images: Iterator[tuple[np.ndarray, int]]) -> None:
     part = _part_path(folder)
     shutil.rmtree(part, ignore_errors=True)  # of a process that was killed: the lock is ours
+    try:
+        _write_part(part, images)
+        if folder.exists():  # damaged after it was written
+            shutil.rmtree(folder)
+        os.replace(part, folder)
+    except BaseException:  # a full disk, an image that cannot be decoded, Ctrl-C
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+
+
+def _write_part(part: Path, images: Iterator[tuple[np.ndarray, int]]) -> None:
     part.mkdir()
     rows = []
     with open(part / PIXELS, "wb") as file:
@@ -578,9 +602,6 @@ def _write(folder: Path, images: Iterator[tuple[np.ndarray, int]]) -> None:
     with open(part / META, "w", encoding="utf-8") as file:
         json.dump({"version": VERSION, "bytes": sizes}, file)
         _flush(file)
-    if folder.exists():  # damaged after it was written
-        shutil.rmtree(folder)
-    os.replace(part, folder)
 
 
 def _flush(file) -> None:

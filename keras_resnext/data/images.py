@@ -5,7 +5,7 @@ What a file is, is said by its first bytes, never by its name: a PNG called .jpg
 
 import os
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,6 +22,7 @@ NAMED = 100
 # JPEG markers of a frame header (the three others in the range are tables) and those that have no
 # length after them.
 FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+SCAN, END = 0xDA, b"\xff\xd9"
 BARE = {0x01, *range(0xD0, 0xD8)}
 
 
@@ -68,13 +69,24 @@ def image_kind(head: bytes) -> str | None:
 
 
 def _jpeg_fault(file, head: bytes, tail: bytes, size: int) -> str | None:
-    if not _has_frame(file, head):
-        return "the JPEG file has no frame header"
-    return None if b"\xff\xd9" in tail else "the JPEG file is truncated"
+    _, frame = _find_segment(file, head, FRAMES)
+    if not (int.from_bytes(frame[5:7]) > 0 and int.from_bytes(frame[7:9]) > 0):
+        return "the JPEG file has no frame header"  # or one without height and width
+    whole = END in tail or _ends_before_the_tail(file, head)
+    return None if whole else "the JPEG file is truncated"
 
 
-def _has_frame(file, head: bytes) -> bool:
-    """Walk the segments up to the one that holds height and width."""
+def _ends_before_the_tail(file, head: bytes) -> bool:
+    """A motion photo has a film after the image; a preview in its header ends there, too."""
+    place, scan = _find_segment(file, head, {SCAN})
+    if not scan:
+        return False
+    file.seek(place)
+    return END in file.read()
+
+
+def _find_segment(file, head: bytes, markers: Collection[int]) -> tuple[int, bytes]:
+    """Walk the segments up to one of these; give its place and first 9 bytes, or none."""
     place = 2
     while True:
         segment = head[place : place + 9]
@@ -82,16 +94,16 @@ def _has_frame(file, head: bytes) -> bool:
             file.seek(place)
             segment = file.read(9)
         if len(segment) < 9 or segment[0] != 0xFF:
-            return False
+            return place, b""
         marker = segment[1]
-        if marker in FRAMES:
-            return int.from_bytes(segment[5:7]) > 0 and int.from_bytes(segment[7:9]) > 0
+        if marker in markers:
+            return place, segment
         if marker == 0xFF or marker in BARE:
             place += 1 if marker == 0xFF else 2
             continue
         length = int.from_bytes(segment[2:4])
         if length < 2:
-            return False
+            return place, b""
         place += 2 + length
 
 
@@ -164,11 +176,12 @@ def broken_or_raise(paths: Sequence[str], on_error: str) -> dict[str, str]:
     return broken
 
 
-def describe_broken(broken: dict[str, str]) -> str:
+def describe_broken(broken: dict[str, str], otherwise: str = ", or --on-error skip") -> str:
     """Give the error message for broken files.
 
     Args:
         broken: What is wrong with it, by path; at least one.
+        otherwise: The end of the advice to replace or remove them.
 
     Example:
 
@@ -177,11 +190,11 @@ def describe_broken(broken: dict[str, str]) -> str:
     """
     if len(broken) == 1:
         ((path, fault),) = broken.items()
-        return f"Unreadable image {path}: {fault}. Replace or remove it, or --on-error skip."
+        return f"Unreadable image {path}: {fault}. Replace or remove it{otherwise}."
     lines = [f"  Unreadable image {path}: {fault}" for path, fault in list(broken.items())[:NAMED]]
     if len(broken) > NAMED:
         lines.append(f"  and {len(broken) - NAMED:,} more; keras-resnext data check lists all")
-    advice = "Replace or remove them, or --on-error skip."
+    advice = f"Replace or remove them{otherwise}."
     return "\n".join([f"{len(broken):,} files are no whole images. {advice}", *lines])
 
 

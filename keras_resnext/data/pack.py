@@ -43,8 +43,13 @@ def write_pack(
         The folder, which ``load_dataset`` takes.
 
     Raises:
-        ValueError: If the folder holds anything else.
+        ValueError: If the folder holds anything else, or for less than one image a file.
     """
+    if shard_images < 1:
+        raise ValueError(
+            "Invalid value for `shard_images`. Expected at least 1. "
+            f"Received: shard_images={shard_images}"
+        )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     parts = {"train": _shuffled(dataset.train), "test": dataset.test}

@@ -66,8 +66,8 @@ class Training:
         kept: The images, or None for Records that are read anew.
         maps: Takes float32 images and labels, gives class activation maps: for SnapMix.
         smoothing_over: "all" classes or the "others" alone.
-        answers: A teacher's, float32 (count, classes), in the order of the images; they are mixed
-            as labels are, and batches are ((images, answers), labels).
+        answers: A teacher's, float32 tensor (count, classes), in the order of the images; they are
+            mixed as labels are, and batches are ((images, answers), labels).
         worker: Its number, from 0, and how many there are: each makes its own rows of each batch.
     """
 
@@ -83,7 +83,7 @@ class Training:
     kept: Kept | None
     maps: Callable | None = None
     smoothing_over: str = "all"
-    answers: np.ndarray | None = None
+    answers: tf.Tensor | None = None
     worker: tuple[int, int] = (0, 1)
 
     @property
@@ -194,7 +194,8 @@ def prepare_training(
     """Check everything, and fill the cache.
 
     Args:
-        dataset: And all others as in ``training_batches``; or of ``Training``.
+        dataset: And all others as in ``training_batches``; or of ``Training``, ``answers`` as an
+            array.
 
     Returns:
         What ``assemble`` takes.
@@ -226,9 +227,17 @@ def prepare_training(
         keep(dataset.train, form, plan, fit_form),
         maps,
         smoothing_over,
-        answers,
+        _table(answers),
         worker,
     )
+
+
+def _table(answers: np.ndarray | None) -> tf.Tensor | None:
+    """A tensor, which a graph refers to: an array would be copied into it, up to 2 GiB at most."""
+    if answers is None:
+        return None
+    with tf.device("CPU:0"):
+        return tf.constant(answers)
 
 
 def training_form(dataset: Dataset, row: Augmentation) -> Form:

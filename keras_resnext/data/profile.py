@@ -82,8 +82,9 @@ def profile_pipeline(
         A Profile.
 
     Raises:
-        ValueError: As of ``training_batches``.
+        ValueError: As of ``training_batches``; for a batch size or seconds that are not above 0.
     """
+    _check_above_zero(batch_size=batch_size, seconds=seconds)
     training = prepare_training(dataset, batch_size, drop_remainder=True, **options)
     if len(training.part) < training.batch_size:
         raise ValueError(
@@ -111,6 +112,14 @@ def profile_pipeline(
     return Profile(
         in_place=in_place, together=together, cache=training.plan, verdict=verdict, **facts
     )
+
+
+def _check_above_zero(**arguments: float | None) -> None:
+    for name, value in arguments.items():
+        if value is not None and not value > 0:
+            raise ValueError(
+                f"Invalid value for `{name}`. Expected more than 0. Received: {name}={value}"
+            )
 
 
 def _alone(training: Training) -> dict[str, tf.data.Dataset]:
@@ -295,7 +304,11 @@ def example_batch(dataset: Dataset, count: int, **options) -> tuple[np.ndarray, 
 
     Returns:
         uint8 (count, size, size, 3) and float32 (count, classes).
+
+    Raises:
+        ValueError: As of ``training_batches``; for a count that is not above 0.
     """
+    _check_above_zero(count=count)
     training = prepare_training(dataset, min(count, len(dataset.train)), **options)
     images, labels = next(iter(assemble(training)))
     return to_pixels(images.numpy(), dataset), labels.numpy()

@@ -1,20 +1,24 @@
 """One training run: a network, a data set, a recipe; a folder that holds what came of it."""
 
 import datetime
+import json
 import platform
 import shlex
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 from rich.console import Console
 
+from keras_resnext.data.augment import find_augmentation
 from keras_resnext.data.datasets import Dataset
+from keras_resnext.data.mixing import find_mixing
 from keras_resnext.data.pipeline import test_edge
+from keras_resnext.data.undecodable import naming_undecodable, without_undecodable
 from keras_resnext.models.description import can_be_described, describe
 from keras_resnext.models.remat import remat_model
 from keras_resnext.training.compile import compile_recipe
@@ -25,12 +29,10 @@ from keras_resnext.training.precision import resolve
 from keras_resnext.training.recipes import Recipe, from_fields, get_recipe
 from keras_resnext.training.run import Run
 from keras_resnext.training.run_data import (
-    naming_undecodable,
     pipelines,
     steps_per_epoch,
     test_preprocessing,
     tested,
-    without_undecodable,
 )
 from keras_resnext.training.run_folder import (
     CHECKPOINT,
@@ -94,15 +96,18 @@ def train(
         WriteError: If a file cannot be written: what was there before is as it was.
     """
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
-    resume = resume and output is not None and Path(output, CHECKPOINT).is_file()
     chief = worker()[0] == 0
     if chief:
         check_output(output, overwrite or resume)
+    resume = resume and output is not None and Path(output, CHECKPOINT).is_file()
     check_model(model, dataset, recipe)
     console = console or Console(quiet=not chief)
     if recipe.on_error == "skip":
         dataset = without_undecodable(dataset)
     asked, recipe = recipe, recipe.resolved(dataset)
+    find_augmentation(recipe.augmentation), find_mixing(recipe.mixing)
+    # What is trained on crops says how much of a test image is seen.
+    dataset = replace(dataset, augmentation=recipe.augmentation)
     if recipe.deterministic:
         tf.config.experimental.enable_op_determinism()
     facts = {**describe_run(model, dataset, recipe), **(record or {})}
@@ -149,15 +154,11 @@ def check_same_run(folder: Path, facts: Mapping) -> None:
         ValueError: If they differ from those in the folder's config.json.
     """
     before = read_json(folder / CONFIG)
-    for key in ("class_names", "train_images", "test_images", "model"):
-        old, new = before.get(key), facts[key]
-        old, new = (list(v) if isinstance(v, list | tuple) else v for v in (old, new))
-        if old != new:
-            shown = [f"{len(v)} classes" if isinstance(v, list) else v for v in (old, new)]
-            raise ValueError(
-                f'"{folder}" cannot be gone on with: its {key} is {shown[0]}, and now {shown[1]}. '
-                "Expected the same data and network."
-            )
+    facts = json.loads(json.dumps(facts))  # as they were written
+    for key in ("class_names", "train_images", "test_images", "preprocessing", "model"):
+        _check_same(folder, key, before.get(key), facts[key])
+    for key in before.get("configuration", {}).keys() & facts.get("configuration", {}).keys():
+        _check_same(folder, key, before["configuration"][key], facts["configuration"][key])
     theirs, ours = (asdict(from_fields(d["recipe"])) for d in (before, facts))
     # What may be another without a weight being another.
     for key in ("cache", "memory_budget", "about", "paper", "differs"):
@@ -168,6 +169,15 @@ def check_same_run(folder: Path, facts: Mapping) -> None:
         raise ValueError(
             f'"{folder}" cannot be gone on with: its recipe has {key}={theirs[key]!r}, '
             f"this one {key}={ours[key]!r}. Expected the same."
+        )
+
+
+def _check_same(folder: Path, key: str, old, new) -> None:
+    if old != new:
+        shown = [f"{len(v)} classes" if key == "class_names" else v for v in (old, new)]
+        raise ValueError(
+            f'"{folder}" cannot be gone on with: its {key} is {shown[0]}, and now {shown[1]}. '
+            "Expected the same data and network."
         )
 
 
@@ -198,8 +208,8 @@ def check_model(model: keras.Model, dataset: Dataset, recipe: Recipe) -> None:
         recipe: Its precision must be what the model was built under.
 
     Raises:
-        ValueError: If it takes other images, gives another number of classes, or was built under
-            another precision.
+        ValueError: If it takes other images, gives another number of classes, was built under
+            another precision, or cannot accumulate gradients where it is trained.
     """
     for size in {dataset.image_size, recipe.test_size or dataset.image_size}:
         shape, expected = model.input_shape[1:], (size, size, 3)
@@ -215,6 +225,11 @@ def check_model(model: keras.Model, dataset: Dataset, recipe: Recipe) -> None:
             f'the data "{dataset.name}" has {dataset.classes} classes. '
             f"Expected a model with `classes={dataset.classes}`."
         )
+    if recipe.accumulate > 1 and _mirrored():
+        raise ValueError(
+            "Keras cannot accumulate gradients on several devices under TensorFlow. Set "
+            f'KERAS_BACKEND=jax, or strategy="none". Received: accumulate={recipe.accumulate}'
+        )
     policy = resolve(recipe.precision)
     if model.dtype_policy.name != policy:
         raise ValueError(
@@ -222,6 +237,11 @@ def check_model(model: keras.Model, dataset: Dataset, recipe: Recipe) -> None:
             f'the recipe says precision="{policy}". Expected the same: build it '
             f'within `training.precision.precision("{policy}")`.'
         )
+
+
+def _mirrored() -> bool:
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    return keras.backend.backend() == "tensorflow" and replicas > 1
 
 
 def _describe(model: keras.Model, dataset: Dataset, recipe: Recipe) -> None:

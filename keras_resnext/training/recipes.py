@@ -12,6 +12,8 @@ from pathlib import Path
 from keras_resnext.data.datasets import Dataset
 from keras_resnext.data.images import ON_ERROR
 from keras_resnext.errors import one_of, unknown
+from keras_resnext.models import variants
+from keras_resnext.models.config import ResNetConfig
 
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16", "auto")
 OPTIMIZERS = ("sgd", "adam", "adamw", "lamb")
@@ -164,6 +166,9 @@ class Recipe:
         for key in ("nesterov", "decay_vectors", "teacher_stored", "remat", "deterministic"):
             one_of(key, getattr(self, key), (True, False))
         object.__setattr__(self, "milestones", tuple(self.milestones))
+        for key in ("teacher", "cache"):
+            if isinstance(getattr(self, key), Path):
+                object.__setattr__(self, key, str(getattr(self, key)))
         for wrong, message in self._impossible():
             if wrong:
                 raise ValueError(message)
@@ -176,6 +181,11 @@ class Recipe:
         yield (
             self.stage_decay != 1 and self.optimizer != "sgd",
             f'`stage_decay` needs optimizer="sgd". Received: optimizer="{self.optimizer}"',
+        )
+        yield (
+            self.reference_batch is not None and self.learning_rate is None,
+            "`reference_batch` is the batch of a `learning_rate`: give both. Received: "
+            f"reference_batch={self.reference_batch}",
         )
         yield (
             self.batch_size is not None and self.batch_size % self.accumulate != 0,
@@ -264,25 +274,39 @@ class Recipe:
         return self.learning_rate * batch_size / (self.reference_batch or batch_size)
 
     def smoke(self) -> "Recipe":
-        """Give the same recipe for a network, images and a time that are tiny: to try it out."""
+        """Give the same recipe for a network, images and a time that are tiny: to try it out.
+
+        Raises:
+            ValueError: For a network that is none of the residual ones.
+        """
         model = self.model or "ResNeXt50"
-        network = {**self.network, "blocks": (1, 1, 1, 1), "filters": (8, 16, 16, 32)}
-        network = {**network, "stem_filters": 8, "drop_block_size": 3}
-        if model.startswith(("BL", "Assemble")):  # whose stages have two branches
-            network["blocks"] = (2, 2, 2, 1)
-        if model.startswith("ResNeXt"):
-            network = {**network, "cardinality": 4, "width_per_group": 16}
-        if self.network.get("norm_momentum", 0) or model.startswith("Assemble"):
-            network["norm_momentum"] = 0.9
         return replace(
             self,
             model=model,
-            network=network,
+            network={**self.network, **_tiny(model, self.network)},
             epochs=2,
             batch_size=16 * self.accumulate,
             image_size=64,
             test_size=self.test_size and 96,
         )
+
+
+def _tiny(model: str, changed: Mapping) -> dict:
+    """The fields that make a residual network tiny, whatever its options."""
+    config = None if model.lower().startswith("keras:") else variants.get(model).config
+    if not isinstance(config, ResNetConfig):
+        raise ValueError(
+            f'"{model}" has no tiny form to try a recipe with. Expected a residual network, such '
+            "as ResNet50."
+        )
+    fields = {"blocks": (1, 1, 1, 1), "filters": (8, 16, 16, 32), "stem_filters": 8}
+    if config.big_little:  # whose stages have two branches
+        fields["blocks"] = (2, 2, 2, 1)
+    if config.cardinality > 1:
+        fields |= {"cardinality": 4, "width_per_group": 16}
+    # Statistics over thousands of steps would still be those of the start.
+    momentum = min(changed.get("norm_momentum", config.norm_momentum), 0.9)
+    return {**fields, "drop_block_size": 3, "norm_momentum": momentum}
 
 
 def get_recipe(name: str) -> Recipe:

@@ -1,19 +1,15 @@
 """The data of a run: what it trains on and is tested on, batch by batch."""
 
 from collections.abc import Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_resnext.data.cache import find_undecodable, name_undecodable
 from keras_resnext.data.datasets import Dataset
 from keras_resnext.data.mixing import find_mixing
-from keras_resnext.data.parts import Part
 from keras_resnext.data.pipeline import prepare_training, test_batches
-from keras_resnext.data.sources.folders import without
 from keras_resnext.layers import Preprocessing
 from keras_resnext.training.distribution import devices_of_a_worker, worker
 from keras_resnext.training.maps import activation_maps
@@ -30,26 +26,6 @@ def steps_per_epoch(dataset: Dataset, recipe: Recipe) -> int:
         recipe: Resolved.
     """
     return len(dataset.train) // recipe.step_batch
-
-
-def without_undecodable(dataset: Dataset) -> Dataset:
-    """Decode every image once, and leave out those that fail.
-
-    Args:
-        dataset: Of files; of others nothing is left out.
-
-    Returns:
-        A Dataset, with what was left out in ``skipped``.
-    """
-    broken = find_undecodable(dataset.train) | find_undecodable(dataset.test)
-    if not broken:
-        return dataset
-    parts = {name: _without(getattr(dataset, name), broken) for name in ("train", "test")}
-    return replace(dataset, skipped=(*dataset.skipped, *broken.items()), **parts)
-
-
-def _without(part: Part, broken: dict[str, str]) -> Part:
-    return without(part, broken) if isinstance(part.images, tuple) else part
 
 
 def pipelines(model: keras.Model, dataset: Dataset, recipe: Recipe, answers=None):
@@ -121,24 +97,3 @@ def test_preprocessing(size: int, edge: int, mean: Sequence, std: Sequence) -> P
         mean, std: Of each channel, of pixels from 0 to 1.
     """
     return Preprocessing(size, size / edge, mean=mean, std=std, resize_fitting=False)
-
-
-@contextmanager
-def naming_undecodable(dataset: Dataset):
-    """Say which image it was where one that cannot be decoded fails somewhere in a step.
-
-    Args:
-        dataset: That holds it.
-
-    Raises:
-        ValueError: With the name of its file.
-    """
-    try:
-        yield
-    except Exception as error:
-        if type(error).__name__ not in ("InvalidArgumentError", "UnknownError"):
-            raise
-        message = name_undecodable(dataset.train) or name_undecodable(dataset.test)
-        if message is None:
-            raise
-        raise ValueError(message) from error

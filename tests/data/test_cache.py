@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_resnext.data import cache, pipeline
+from keras_resnext.data import cache, pack, pipeline
 from keras_resnext.data.datasets import load_dataset
 from keras_resnext.data.memory import free_disk, free_memory
 
@@ -46,6 +47,44 @@ def test_what_is_asked_for_and_does_not_fit_is_refused(tmp_path, make_folder):
         cache.plan_cache(part, SQUARE, "memry")
 
 
+def test_of_an_array_nothing_is_kept_encoded():
+    """Not even where it is not in the form that training wants."""
+    images = np.random.default_rng(0).integers(0, 256, (10, 12, 12, 3), dtype=np.uint8)
+    dataset = load_dataset({"images": images, "labels": np.arange(10) % 2}, 16)
+    plan = cache.plan_cache(dataset.train, SQUARE, "encoded")
+    assert plan.kind == "nothing" and "array" in plan.reason
+    assert kept(dataset.train, "encoded").pixels.shape == (8, 12, 12, 3)
+    batches = pipeline.training_batches(dataset, 8, cache="encoded", augmentation="none")
+    assert next(iter(batches))[0].shape == (8, 16, 16, 3)
+
+
+def test_a_file_cache_that_the_disk_has_no_room_for_is_refused(tmp_path, make_folder, monkeypatch):
+    part = load_dataset(make_folder(tmp_path / "images", count=10)).train
+    monkeypatch.setattr(cache, "free_disk", lambda folder: 16 * 16 * 16 * 3 - 1)
+    with pytest.raises(ValueError, match="would take 12.3 kB of the 12.3 kB .* a folder with more"):
+        kept(part, tmp_path / "cache")
+    assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
+    monkeypatch.setattr(cache, "free_disk", lambda folder: 16 * 16 * 16 * 3)
+    first = kept(part, tmp_path / "cache").pixels.numpy()
+    monkeypatch.setattr(cache, "free_disk", lambda folder: 0)  # nothing is written any more
+    np.testing.assert_array_equal(kept(part, tmp_path / "cache").pixels, first)
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_what_ends_the_writing_of_a_cache_leaves_nothing(tmp_path, make_folder, monkeypatch, error):
+    part = load_dataset(make_folder(tmp_path / "images", count=10)).train
+
+    def fail(file):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "_flush", fail)
+        with pytest.raises(type(error)):
+            kept(part, tmp_path / "cache")
+    assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
+    assert kept(part, tmp_path / "cache").pixels.shape == (16, 16, 16, 3)
+
+
 def test_free_memory_and_disk(tmp_path):
     import psutil
 
@@ -78,6 +117,25 @@ def test_a_file_cache_is_keyed_by_all_it_depends_on(tmp_path, make_folder):
     other = load_dataset(root, seed=5).train
     assert kept(other, where).labels.shape == (16,)
     assert len(caches()) == 4
+
+
+def test_a_pack_of_other_labels_is_another_cache(tmp_path, make_folder):
+    """Its shards have the same names, counts and sizes."""
+    root, where = make_folder(tmp_path / "images", count=5), tmp_path / "cache"
+    rows = [(f"{name}/{n}.png", name) for name in ("cat", "dog") for n in range(5)]
+    other = {"cat": "dog", "dog": "cat"}
+    found = {}
+    for kind, table in (("old", rows), ("new", [(path, other[name]) for path, name in rows])):
+        lines = [f"{path},{name},{part}" for part in ("train", "test") for path, name in table]
+        (root / "table.csv").write_text("\n".join(["path,label,split", *lines]))
+        folder = pack.write_pack(load_dataset(root / "table.csv"), tmp_path / "same")
+        shutil.move(folder, tmp_path / kind)
+        shutil.copytree(tmp_path / kind, folder)  # at the same path
+        found[kind] = kept(load_dataset(folder).train, where).labels.numpy()
+        shutil.rmtree(folder)
+    shards = [json.loads((tmp_path / k / "pack.json").read_text())["parts"] for k in found]
+    assert shards[0] == shards[1]
+    np.testing.assert_array_equal(found["old"], 1 - found["new"])
 
 
 def test_a_damaged_file_cache_is_made_anew(tmp_path, make_folder):

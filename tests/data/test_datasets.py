@@ -96,6 +96,23 @@ def test_folder_without_parts_is_split_by_seed(tmp_path, make_folder):
     assert splits[0].name == "pets"
 
 
+def test_train_and_test_in_capitals(tmp_path, make_folder):
+    make_folder(tmp_path / "Train", count=4)
+    make_folder(tmp_path / "TEST", count=2)
+    dataset = load_dataset(tmp_path)
+    assert (len(dataset.train), len(dataset.test)) == (8, 4)
+    assert dataset.class_names == ("cat", "dog")
+
+
+@pytest.mark.parametrize("name", ["test", "Val"])
+def test_a_test_folder_alone_is_no_class(tmp_path, name, make_folder):
+    make_folder(tmp_path, ("cat", "dog", name))
+    with pytest.raises(
+        ValueError, match=rf"/{name} has no training folder beside it. Expected .*/train, .*rename"
+    ):
+        load_dataset(tmp_path)
+
+
 def test_only_a_train_folder_is_split(tmp_path, make_folder):
     make_folder(tmp_path / "train", count=10)
     dataset = load_dataset(tmp_path)
@@ -249,6 +266,29 @@ def test_truncated_empty_and_foreign_files_are_named(tmp_path, suffix, make_fold
         victim.write_bytes(contents)
         with pytest.raises(ValueError, match=f"Unreadable image .*dog/3.{suffix}: .*{words}"):
             load_dataset(root)
+
+
+@pytest.mark.parametrize("part", ["train", "test", "."])
+def test_a_part_of_nothing_but_broken_files_is_refused(tmp_path, part, make_folder):
+    for name in ("train", "test") if part != "." else (".",):
+        make_folder(tmp_path / name, count=2)
+    broken = sorted((tmp_path / part).rglob("*.png"))
+    for path in broken:
+        path.write_bytes(b"")
+    with pytest.raises(ValueError, match="4 files are no whole images.*nothing is left") as error:
+        load_dataset(tmp_path, on_error="skip")
+    for path in broken:
+        assert f"{path}: the file is empty" in str(error.value)
+
+
+def test_a_test_split_of_nothing_but_broken_files_is_refused(tmp_path, make_folder):
+    make_folder(tmp_path, count=3)
+    (tmp_path / "dog" / "2.png").write_bytes(b"")
+    rows = [f"{name}/{n}.png,{name},train" for name in ("cat", "dog") for n in range(2)]
+    table = tmp_path / "table.csv"
+    table.write_text("\n".join(["path,label,split", *rows, "dog/2.png,dog,test"]))
+    with pytest.raises(ValueError, match="dog/2.png: the file is empty.*nothing is left"):
+        load_dataset(table, on_error="skip")
 
 
 def test_size_below_the_least():

@@ -81,6 +81,24 @@ def test_kinds_are_read_as_pillow_does(photo, name, tmp_path):
     assert image_fault(path) is None
 
 
+@pytest.mark.parametrize("preview", [False, True])
+def test_a_film_after_the_image_is_no_fault(photo, preview, tmp_path):
+    """A motion photo is whole where its image is; a preview in its header has an end of its own."""
+    exif = Image.Exif()
+    if preview:
+        exif[0x010E] = b"\xff\xd8 preview \xff\xd9" + bytes(5000)
+    image, film = encoded(photo, "JPEG", exif=exif), bytes(3 << 20)
+    assert (image.index(b"\xff\xd9") < len(image) - 2) == preview
+    path = tmp_path / "motion.jpg"
+    path.write_bytes(image + film)
+    assert image_fault(path) is None
+    assert decode(tf.io.read_file(str(path))).shape == (60, 80, 3)
+    path.write_bytes(image[:-2] + film)
+    assert image_fault(path) == "the JPEG file is truncated"
+    path.write_bytes(image[: image.index(b"\xff\xc0") + 40] + film)
+    assert image_fault(path) == "the JPEG file is truncated"
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
 @pytest.mark.parametrize("turn", range(1, 9))
 def test_photographs_are_turned_upright(photo, turn, kind):
@@ -177,6 +195,28 @@ def test_a_dirty_folder_trains_with_skip_and_is_named_with_raise(tmp_path):
     assert summary["skipped_images"] == 50
     assert summary["train_images"] + summary["test_images"] == 950
     assert "left out: 50 broken files" in console.file.getvalue()
+
+
+def test_what_only_decoding_shows_is_named_or_left_out_by_every_command(
+    photo, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    for k in range(12):
+        path = tmp_path / "photos" / "ab"[k % 2] / f"{k}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        photo.resize((24, 24)).save(path)
+    contents = bytearray(path.read_bytes())
+    contents[len(contents) // 2] ^= 0xFF
+    path.write_bytes(contents)
+    data = ["--data", "photos", "--image-size", "16"]
+    profile = ["profile", "--seconds", "0.01", "--batch-size", "4"]
+    for command in (["data", "show", "--count", "12"], profile):
+        assert cli.main([*command, *data]) == 2
+        assert f"Unreadable image photos/b/{path.name}" in capsys.readouterr().err
+    assert cli.main([*profile, *data, "--on-error", "skip"]) == 0
+    assert cli.main(["data", "pack", *data, "--output", "pack", "--on-error", "skip"]) == 0
+    packed = datasets.load_dataset("pack", 16)
+    assert len(packed.train) + len(packed.test) == 11
 
 
 def test_check_reports_what_is_there(tmp_path, capsys):

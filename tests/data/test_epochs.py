@@ -11,7 +11,7 @@ from PIL import Image
 
 from keras_resnext import cli
 from keras_resnext.data import datasets, pack, pipeline
-from keras_resnext.data.parts import shard, take
+from keras_resnext.data.parts import labels_of, shard, take
 
 COUNT, SIZE = 40, 16
 pytestmark = pytest.mark.only_tensorflow
@@ -63,6 +63,15 @@ def pack_source(root):
     return pack.write_pack(dataset, root / "pack", shard_images=7)
 
 
+def pets_info(builder):
+    import tensorflow_datasets as tfds
+
+    image = tfds.features.Image(shape=(SIZE, SIZE, 3))
+    label = tfds.features.ClassLabel(names=["cat", "dog"])
+    features = tfds.features.FeaturesDict({"image": image, "label": label})
+    return tfds.core.DatasetInfo(builder=builder, features=features)
+
+
 def tfds_source(root):
     import tensorflow_datasets as tfds
 
@@ -70,10 +79,7 @@ def tfds_source(root):
         VERSION = tfds.core.Version("1.0.0")
 
         def _info(self):
-            image = tfds.features.Image(shape=(SIZE, SIZE, 3))
-            label = tfds.features.ClassLabel(names=["cat", "dog"])
-            features = tfds.features.FeaturesDict({"image": image, "label": label})
-            return tfds.core.DatasetInfo(builder=self, features=features)
+            return pets_info(self)
 
         def _split_generators(self, _):
             return {"train": self._generate_examples(), "test": self._generate_examples()}
@@ -285,6 +291,32 @@ def test_published_datasets_of_tfds_are_read(tmp_path):
             assert images.std() > 0.5 and set(labels.sum(1)) == {1.0}
 
 
+def test_unlabelled_splits_of_tfds_are_not_measured_on(tmp_path):
+    import tensorflow_datasets as tfds
+
+    class SecretLabels(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            return pets_info(self)
+
+        def _split_generators(self, _):
+            counts = {"train": 8, "test": 5, "val": 3}
+            return {name: self._generate_examples(name, n) for name, n in counts.items()}
+
+        def _generate_examples(self, split, count):
+            for number, image in enumerate(pictures(count)):
+                yield number, {"image": image, "label": -1 if split == "test" else number % 2}
+
+    SecretLabels(data_dir=str(tmp_path)).download_and_prepare()
+    dataset = datasets.load_dataset(f"tfds:secret_labels@{tmp_path}")
+    assert (len(dataset.train), len(dataset.test)) == (8, 3)
+    assert labels_of(dataset.test).min() == 0
+    for asked in ("train,test", "train,test[1:]", "test"):
+        with pytest.raises(ValueError, match=r'split "test.*" of .*"secret_labels" has no labels'):
+            datasets.load_dataset(f"tfds:secret_labels,{asked}@{tmp_path}")
+
+
 def test_without_a_network_it_says_how_to_bring_the_data(tmp_path):
     import tensorflow_datasets as tfds
 
@@ -331,6 +363,13 @@ def test_the_command_packs_what_training_reads(tmp_path, capsys):
     assert [path.stat().st_mtime_ns for path in sorted(target.iterdir())] == stamps
     assert cli.main([*line[:-1], "17"]) == 2
     assert "holds a pack of other data, or of other shards" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_a_pack_has_an_image_a_shard_at_least(tmp_path, size):
+    with pytest.raises(ValueError, match=f"`shard_images`. Expected at least 1. .*={size}"):
+        pack.write_pack(datasets.load_dataset("digits"), tmp_path / "pack", shard_images=size)
+    assert not (tmp_path / "pack").exists()
 
 
 def test_a_pack_keeps_what_the_data_set_knows(tmp_path):

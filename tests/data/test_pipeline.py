@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from keras_resnext.data import pipeline
@@ -156,6 +157,22 @@ def test_an_image_that_fails_only_when_decoded_is_named(tmp_path, make_folder):
         "cat/0.png", "cat/1.png", "dog/0.png", "dog/1.png"
     ]  # fmt: skip
     assert "png" in name_undecodable(dataset.train)
+
+
+@pytest.mark.only_tensorflow
+def test_stored_answers_are_no_part_of_the_graph():
+    """Which may not be larger than 2 GiB."""
+    answers = np.random.default_rng(0).random((50, 10_000), np.float32)
+    training = pipeline.prepare_training(numbered(), answers=answers)
+    assert "CPU:0" in training.answers.device
+    assert pipeline.prepare_training(numbered()).answers is None
+    places = tf.constant([3, 1], tf.int64)
+    batch = (tf.zeros((2, 8, 8, 3), tf.uint8), tf.constant([0, 1], tf.int64), places, places)
+    function = tf.function(lambda *parts: pipeline.finish_batch(training, [parts]))
+    (_, found), _ = function(*batch)
+    np.testing.assert_array_equal(found, answers[[3, 1]])
+    graph = function.get_concrete_function(*batch).graph.as_graph_def()
+    assert graph.ByteSize() < answers.nbytes / 10
 
 
 def test_unknown_augmentation():

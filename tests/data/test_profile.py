@@ -92,6 +92,21 @@ def test_rates_and_waiting_agree(dataset, monkeypatch):
     assert found.waiting == pytest.approx(1 - found.together / found.model, abs=0.15)
 
 
+@pytest.mark.parametrize(
+    "call, argument",
+    [
+        (lambda dataset: profile.example_batch(dataset, 0), "count"),
+        (lambda dataset: profile.example_batch(dataset, -3), "count"),
+        (lambda dataset: profile.profile_pipeline(dataset, batch_size=0), "batch_size"),
+        (lambda dataset: profile.profile_pipeline(dataset, seconds=0), "seconds"),
+        (lambda dataset: profile.profile_pipeline(dataset, seconds=float("nan")), "seconds"),
+    ],
+)
+def test_what_is_not_above_zero_is_refused_before_any_work(call, argument):
+    with pytest.raises(ValueError, match=f"`{argument}`. Expected more than 0. Received: "):
+        call(None)
+
+
 def test_verdicts():
     plan = CachePlan("nothing", "", 3_100_000_000, 10**9, 20 * 10**9)
     stages = {"read": 22_500.0, "decode": 1620.0, "augment": 9000.0}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,7 @@ from keras_resnext.data.augment import find_augmentation
 from keras_resnext.data.datasets import load_dataset
 from keras_resnext.data.mixing import find_mixing
 from keras_resnext.models import variants
+from keras_resnext.models.config import ResNetConfig
 from keras_resnext.training.recipes import (
     DESCRIPTION,
     RECIPES,
@@ -85,6 +87,32 @@ def test_every_recipe_is_whole(name, tmp_path):
     smoke = recipe.smoke()
     variants.get(smoke.model).config.replace(**smoke.network)
     assert smoke.optimizer == recipe.optimizer and smoke.mixing == recipe.mixing
+
+
+@pytest.mark.parametrize("name", variants.list_models())
+def test_every_residual_network_has_a_tiny_form(name):
+    config = variants.get(name).config
+    if not isinstance(config, ResNetConfig):
+        with pytest.raises(ValueError, match="has no tiny form"):
+            Recipe(model=name).smoke()
+        return
+    for recipe in (Recipe(), get_recipe("a3"), get_recipe("e2")):
+        if recipe.network.get("zero_gamma") and config.preactivation:
+            continue  # for no size
+        tiny = config.replace(**recipe.replace(model=name).smoke().network)
+        assert max(tiny.widths) <= 64 and tiny.attention == config.attention
+        assert (tiny.cardinality > 1) == (config.cardinality > 1)
+
+
+def test_a_batch_for_no_learning_rate_is_refused():
+    with pytest.raises(ValueError, match="`reference_batch` is the batch of a `learning_rate`"):
+        Recipe(reference_batch=256)
+
+
+def test_paths_are_kept_as_text():
+    recipe = Recipe(teacher=Path("runs/t"), cache=Path("kept"))
+    assert json.loads(json.dumps(dataclasses.asdict(recipe)))["teacher"] == "runs/t"
+    assert recipe.cache == "kept"
 
 
 def test_recipes_inherit():

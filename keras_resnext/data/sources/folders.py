@@ -6,7 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_resnext.data.images import HIDDEN, SUFFIXES, broken_or_raise, common_size
+from keras_resnext.data.images import (
+    HIDDEN,
+    SUFFIXES,
+    broken_or_raise,
+    common_size,
+    describe_broken,
+)
 from keras_resnext.data.parts import Dataset, Part, photo_augmentation, split, square, take
 from keras_resnext.data.sources.request import Request
 
@@ -19,6 +25,12 @@ def load(request: Request) -> Dataset:
     root = Path(request.source)
     train_root = _first_folder(root, TRAIN_FOLDERS)
     test_root = _first_folder(root, TEST_FOLDERS)
+    if train_root is None and test_root is not None:
+        raise ValueError(
+            f"{test_root} has no training folder beside it. Expected {root / TRAIN_FOLDERS[0]}, "
+            "with the same class folders. If it is a class, rename it: "
+            f"{', '.join(TEST_FOLDERS)} are names of test parts."
+        )
     if train_root is None or test_root is None:
         names, whole = _scan_classes(train_root or root)
         broken = broken_or_raise(whole.images, request.on_error)
@@ -81,12 +93,21 @@ def without(part: Part, broken: dict[str, str]) -> Part:
     Args:
         part: Of paths.
         broken: What is wrong with it, by path.
+
+    Raises:
+        ValueError: If every file of the part is broken; they are named.
     """
-    return take(part, [i for i, path in enumerate(part.images) if path not in broken])
+    whole = [i for i, path in enumerate(part.images) if path not in broken]
+    if part.images and not whole:
+        faults = {path: broken[path] for path in part.images}
+        raise ValueError(describe_broken(faults, ": without them nothing is left of their part"))
+    return take(part, whole)
 
 
 def _first_folder(root: Path, names: Sequence[str]) -> Path | None:
-    return next((root / name for name in names if (root / name).is_dir()), None)
+    """Whatever its case: Train/ and Test/ are as usual as train/ and test/."""
+    there = {path.name.lower(): path for path in sorted(root.iterdir()) if path.is_dir()}
+    return next((there[name] for name in names if name in there), None)
 
 
 def _scan_classes(root: Path) -> tuple[tuple[str, ...], Part]:

@@ -34,7 +34,8 @@ def load(request: Request) -> Dataset:
         pack = json.loads((root / PACK).read_text(encoding="utf-8"))
         if pack["format"] != FORMAT:
             raise ValueError(f"format {pack['format']}, expected {FORMAT}")
-        train, test = (_part(root, pack["parts"][name]) for name in ("train", "test"))
+        parts, key = pack["parts"], pack["key"]
+        train, test = (_part(root, parts[name], key) for name in ("train", "test"))
         size = request.image_size or pack["image_size"]
         return Dataset(
             name=pack["name"],
@@ -53,7 +54,7 @@ def load(request: Request) -> Dataset:
         ) from error
 
 
-def _part(root: Path, shards: list[Mapping]) -> Part:
+def _part(root: Path, shards: list[Mapping], key: str) -> Part:
     for shard in shards:
         path = root / shard["file"]
         if path.stat().st_size != shard["bytes"]:
@@ -61,7 +62,8 @@ def _part(root: Path, shards: list[Mapping]) -> Part:
     counts = [shard["count"] for shard in shards]
     paths = [str(root / shard["file"]) for shard in shards]
     starts = np.cumsum([0, *counts[:-1]])
-    identity = hashlib.sha256(json.dumps(shards).encode()).hexdigest()
+    # Other images or labels may well make shards of the same sizes: the key is of all contents.
+    identity = hashlib.sha256(json.dumps([key, shards]).encode()).hexdigest()
     return Part(Records(_reader(paths, starts), np.arange(sum(counts)), identity), None)
 
 

@@ -10,7 +10,7 @@ from keras_resnext.data.sources.request import Request
 from keras_resnext.errors import unknown
 
 PREFIX = "tfds:"
-TEST_SPLITS = ("test", "validation")
+TEST_SPLITS = ("test", "validation", "val")
 # tfds:NAME[/CONFIG][:VERSION][,TRAIN[,TEST]][@DATA_DIR]
 PATTERN = re.compile(
     r"tfds:(?P<name>[^,@\[\]]+)(,(?P<train>[^,@]+))?(,(?P<test>[^,@]+))?(@(?P<folder>.+))?$"
@@ -27,7 +27,7 @@ def load(request: Request) -> Dataset:
         )
     builder = _builder(asked["name"], asked["folder"])
     image, label = _keys(builder)
-    train, test = _splits(builder, asked["train"], asked["test"])
+    train, test = _splits(builder, asked["train"], asked["test"], label)
     parts = {name: _part(builder, name, image, label) for name in (train, test) if name}
     if test is None:
         first, second = split(request.source, parts[train], request.seed)
@@ -91,13 +91,18 @@ def _keys(builder) -> tuple[str, str]:
     return tuple(keys)
 
 
-def _splits(builder, train: str | None, test: str | None) -> tuple[str, str | None]:
+def _splits(builder, train: str | None, test: str | None, label: str) -> tuple[str, str | None]:
     """The splits that were asked for, or those the builder has."""
     there = list(builder.info.splits)
     for asked in filter(None, (train, test)):
         for name in re.findall(r"[A-Za-z_]\w*", re.sub(r"\[[^\]]*\]", "", asked)):
             if there and name not in there:
                 raise ValueError(unknown(f"split of {builder.name}", name, there))
+        if not _is_labelled(builder, asked, label):
+            raise ValueError(
+                f'The split "{asked}" of the TensorFlow dataset "{builder.name}" has no labels. '
+                f"Expected splits that have, of {', '.join(there)}: tfds:{builder.name},TRAIN,TEST."
+            )
     if train:
         return train, test
     there = there or ["train", "test"]  # a builder that does not say
@@ -106,7 +111,13 @@ def _splits(builder, train: str | None, test: str | None) -> tuple[str, str | No
             f'The TensorFlow dataset "{builder.name}" has the splits {", ".join(there)}, none '
             f"called train. Say which: tfds:{builder.name},TRAIN,TEST."
         )
-    return "train", next((name for name in TEST_SPLITS if name in there), None)
+    tests = (name for name in TEST_SPLITS if name in there)
+    return "train", next((name for name in tests if _is_labelled(builder, name, label)), None)
+
+
+def _is_labelled(builder, name: str, label: str) -> bool:
+    """By the first record: where the labels of a test split are secret, all of them are -1."""
+    return all(row[label] >= 0 for row in _labels(builder, name, label).take(1).as_numpy_iterator())
 
 
 def _part(builder, name: str, image: str, label: str) -> Part:
@@ -131,13 +142,21 @@ def _part(builder, name: str, image: str, label: str) -> Part:
 
 
 def _count(builder, name: str, label: str) -> int:
-    import tensorflow_datasets as tfds
-
     with suppress(KeyError, ValueError):
         if count := builder.info.splits[name].num_examples:
             return count
-    labels = builder.as_dataset(split=name, decoders=tfds.decode.PartialDecoding({label: True}))
-    return sum(1 for _ in labels.batch(1024).unbatch())
+    return sum(1 for _ in _labels(builder, name, label).batch(1024).unbatch())
+
+
+def _labels(builder, name: str, label: str):
+    """The records of a split with nothing but their labels."""
+    import tensorflow_datasets as tfds
+
+    return builder.as_dataset(
+        split=name,
+        decoders=tfds.decode.PartialDecoding({label: True}),
+        read_config=tfds.ReadConfig(try_autocache=False),
+    )
 
 
 def _size(source: str, shape) -> int:
