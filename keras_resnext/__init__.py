@@ -21,7 +21,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 
 @wrapt.when_imported("keras")
-def _register_layers(_):
-    """Let `keras.saving.load_model` know the layers, in whatever order the two are imported."""
+def _register(_):
+    """Let `keras.saving.load_model` know what our files hold, whichever of the two came first."""
     from keras_resnext import layers  # noqa: F401
     from keras_resnext.models import auxiliary  # noqa: F401
+    from keras_resnext.training import losses, optimizers, schedules  # noqa: F401

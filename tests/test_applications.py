@@ -12,6 +12,8 @@ import keras_resnext
 from keras_resnext import ResNetConfig, create_model
 from keras_resnext.layers import BatchNormalization, GroupedConv2D
 from keras_resnext.models import variants
+from keras_resnext.training.compile import compile_recipe
+from keras_resnext.training.recipes import Recipe
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 TINY = ResNetConfig(
@@ -263,13 +265,24 @@ def test_names_of_weights_are_a_file_format(name):
     ],
 )
 def test_model_file_opens_in_a_fresh_process_after_import(imports, tmp_path):
-    """Importing the package is enough, before Keras or after it, and nothing of it is used."""
-    path = tmp_path / "model.keras"
-    create_model(TINY, input_shape=(16, 16, 3)).save(path)
-    program = f"{imports}; print(keras.saving.load_model({str(path)!r}).count_params())"
+    """Importing the package is enough, before Keras or after it, also for what was trained."""
+    from keras_resnext.training import losses, optimizers, schedules
+
+    model = create_model(TINY, input_shape=(16, 16, 3), classifier_activation=None)
+    loss = losses.find_loss(model, Recipe(loss="binary_cross_entropy"))
+    model.compile(optimizers.LAMB(schedules.StepDecay(0.1, [2])), loss)
+    model.save(tmp_path / "one.keras")
+    compile_recipe(model, "default", steps=10)
+    model.save(tmp_path / "two.keras")
+    program = f"""{imports}
+for name in ("one", "two"):
+    model = keras.saving.load_model({str(tmp_path)!r} + "/" + name + ".keras")
+    print(model.count_params(), type(model.optimizer).__name__)
+"""
     finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr[-2000:]
-    assert int(finished.stdout) > 0
+    parameters = str(model.count_params())
+    assert finished.stdout.split() == [parameters, "LAMB", parameters, "StagewiseSGD"]
 
 
 def test_deepest_network_leaves_the_recursion_limit_as_it_was():
