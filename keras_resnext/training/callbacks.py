@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from keras_resnext.plots import plot_history
 from keras_resnext.training import checkpoint
 from keras_resnext.training.checkpoint import Position
-from keras_resnext.training.optimizers import averaged
+from keras_resnext.training.optimizers import averaged, value_of
 from keras_resnext.training.run_folder import (
     BEST,
     CHECKPOINT,
@@ -47,6 +47,10 @@ class Track(keras.callbacks.Callback):
     Args:
         position: Kept up to date: where the run is after the step that has just been done.
         sums: Of the metrics, to be put back into the first epoch.
+
+    Attributes:
+        sums: Those of the epoch while the metrics hold something else: until they are put back,
+            and during a test. Else None.
     """
 
     def __init__(self, position: Position, sums=None):
@@ -64,6 +68,14 @@ class Track(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self.position.step = self.before + batch + 1
+
+    def on_test_begin(self, logs=None):
+        if hasattr(self.model, "jax_state_sync"):
+            self.model.jax_state_sync()
+        self.sums = [value_of(variable) for variable in self.model.metrics_variables]
+
+    def on_test_end(self, logs=None):
+        self.sums = None
 
 
 class Speed(keras.callbacks.Callback):
@@ -182,8 +194,9 @@ class StopOnNaN(keras.callbacks.Callback):
 class StopSafely(keras.callbacks.Callback):
     """Lets Ctrl-C end training between two steps, where the weights are those of a whole step.
 
-    A KeyboardInterrupt in the middle of a step would, on JAX, leave no weights at all. Before the
-    first step is done there is nothing to keep, and a second Ctrl-C does not wait.
+    So does SIGTERM, which clusters send before they kill. A KeyboardInterrupt in the middle of a
+    step would, on JAX, leave no weights at all. Before the first step is done there is nothing to
+    keep, and a second Ctrl-C does not wait.
 
     Use as a context, in which ``fit`` is called.
     """
@@ -193,14 +206,15 @@ class StopSafely(keras.callbacks.Callback):
         self.steps, self.asked = 0, False
 
     def __enter__(self):
-        self.previous = None
+        self.previous = {}
         if threading.current_thread() is threading.main_thread():
-            self.previous = signal.signal(signal.SIGINT, self._interrupt)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self.previous[number] = signal.signal(number, self._interrupt)
         return self
 
     def __exit__(self, *_):
-        if self.previous is not None:
-            signal.signal(signal.SIGINT, self.previous)
+        for number, previous in self.previous.items():
+            signal.signal(number, previous)
 
     def _interrupt(self, number, frame):
         if self.asked or not self.steps:
@@ -322,14 +336,14 @@ class Checkpoints(keras.callbacks.Callback):
     Args:
         folder: Of the run.
         model: Whose weights are kept: the one in training, or the student in it.
-        position: Of the run.
+        track: Of the run, for its position and the sums of its metrics.
         speed: For the time that the run has taken.
     """
 
-    def __init__(self, folder: Path, model: keras.Model, position: Position, speed: Speed):
+    def __init__(self, folder: Path, model: keras.Model, track: Track, speed: Speed):
         super().__init__()
         self.path, self.kept = folder / CHECKPOINT, model
-        self.position, self.speed = position, speed
+        self.track, self.position, self.speed = track, track.position, speed
         self.saved_at, self.took = time.perf_counter(), 0.0
 
     def on_train_batch_end(self, batch, logs=None):
@@ -345,7 +359,7 @@ class Checkpoints(keras.callbacks.Callback):
         """Write the checkpoint, unless weights are no numbers any more."""
         begin = time.perf_counter()
         self.position.seconds = self.speed.total_seconds
-        checkpoint.save(self.path, self.model, self.kept, self.position)
+        checkpoint.save(self.path, self.model, self.kept, self.position, self.track.sums)
         self.saved_at = time.perf_counter()
         self.took = self.saved_at - begin
 

@@ -53,7 +53,9 @@ class Restored:
     sums: list[np.ndarray]
 
 
-def save(path: Path, model: keras.Model, student: keras.Model, position: Position) -> None:
+def save(
+    path: Path, model: keras.Model, student: keras.Model, position: Position, sums=None
+) -> None:
     """Write a checkpoint, unless a weight is no number any more: then the last one stays.
 
     Args:
@@ -61,6 +63,7 @@ def save(path: Path, model: keras.Model, student: keras.Model, position: Positio
         model: Compiled, in training: its optimizer and metrics are kept.
         student: Whose weights are kept: the model itself, or what it trains.
         position: Where the run is.
+        sums: Of the epoch's metrics, where the model's hold others.
 
     Raises:
         WriteError: If it cannot be written; then the file is as it was.
@@ -70,8 +73,9 @@ def save(path: Path, model: keras.Model, student: keras.Model, position: Positio
     tensors = {name: value_of(variable) for name, variable in _state(model, student)}
     if not all(np.isfinite(t).all() for name, t in tensors.items() if name.startswith(MODEL)):
         return
-    for number, variable in enumerate(model.metrics_variables):
-        tensors[f"{METRIC}{number:05}"] = value_of(variable)
+    if sums is None:
+        sums = [value_of(variable) for variable in model.metrics_variables]
+    tensors |= {f"{METRIC}{number:05}": value for number, value in enumerate(sums)}
     metadata = {"position": json.dumps(asdict(position))}
     write_whole(path, lambda part: save_file(tensors, part, metadata))
 

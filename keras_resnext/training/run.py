@@ -89,7 +89,8 @@ class Run:
             folder, f"{self.model.name} on {self.dataset.name}", position.history
         )
         self.files = run_callbacks.ModelFiles(folder, self.model, position)
-        self.checkpoints = run_callbacks.Checkpoints(folder, self.model, position, self.speed)
+        self.track = run_callbacks.Track(position, self.sums)
+        self.checkpoints = run_callbacks.Checkpoints(folder, self.model, self.track, self.speed)
         self.stop = run_callbacks.StopSafely()
         self.average = run_callbacks.TestAverage()
         self.bars = []
@@ -99,7 +100,7 @@ class Run:
             )
             self.bars.append(bar)
         self.callbacks = [
-            run_callbacks.Track(position, self.sums),
+            self.track,
             self.waiting,
             self.speed,
             run_callbacks.StopOnNaN(position, self.schedule, self.steps, folder),

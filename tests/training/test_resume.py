@@ -121,6 +121,26 @@ def test_a_killed_run_ends_as_one_that_was_not(tmp_path, dataset, policy, moment
             np.testing.assert_array_equal(a, b)
 
 
+def interrupted(*_, **__):
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_in_a_test_keeps_the_metrics_of_the_epoch(tmp_path, dataset, monkeypatch):
+    """And so it does where a resumed run has not begun its first step."""
+    recipe = replace(RECIPE, epochs=1)
+    run(dataset, tmp_path / "whole", recipe)
+    with monkeypatch.context() as patched:
+        patched.setattr(callbacks.StopSafely, "on_test_batch_end", interrupted)
+        run(dataset, tmp_path / "run", recipe)
+    at = checkpoint.position_of(tmp_path / "run" / CHECKPOINT)
+    assert (at.epoch, at.step, at.history) == (0, 12, [])
+    with monkeypatch.context() as patched:
+        patched.setattr(keras.Model, "evaluate", interrupted)
+        run(dataset, tmp_path / "run", recipe, resume=True)
+    run(dataset, tmp_path / "run", recipe, resume=True)
+    assert history(tmp_path / "run") == history(tmp_path / "whole")
+
+
 @pytest.mark.slow
 def test_rematerialization_changes_no_bit_killed_or_not(tmp_path, dataset, monkeypatch):
     recipe = replace(RECIPE, epochs=2)
