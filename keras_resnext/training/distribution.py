@@ -1,10 +1,11 @@
 """One run on several devices."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import keras
 
@@ -127,19 +128,36 @@ def devices_of_a_worker() -> int:
 def supervise(command: Sequence[str], restarts: int, fine: Sequence[int]) -> int:
     """Run a worker, and run it again when it fails: its peers are started again too.
 
+    Ctrl-C reaches the worker as it does this process, which waits for it to save what it has;
+    SIGTERM, which clusters send before they kill, is passed on and nothing is started again.
+
     Args:
         command: Of the worker; it goes on with a run that is there.
-        restarts: How often at most.
+        restarts: How often at most, at least 0.
         fine: Exit codes that are no failures.
 
     Returns:
         The last exit code.
     """
+    ending = []
     for left in range(restarts, -1, -1):
-        code = subprocess.call(command)
-        if code in fine or not left:
+        worker = subprocess.Popen(command)
+        before = signal.signal(
+            signal.SIGTERM, lambda *_, worker=worker: (ending.append(1), worker.terminate())
+        )
+        try:
+            code = _wait(worker)
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        if code in fine or not left or ending:
             return code
         print(f"worker ended with {code}: started again, {left - 1} times left", file=sys.stderr)
+
+
+def _wait(process: subprocess.Popen) -> int:
+    while True:
+        with suppress(KeyboardInterrupt):
+            return process.wait()
 
 
 _SCOPES = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}

@@ -195,3 +195,20 @@ def test_a_worker_that_fails_is_started_again(tmp_path, capfd):
     assert count.read_text() == "xx"
     assert distribution.supervise(command, 1, (0,)) == 0
     assert "worker ended with 9" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 7), (signal.SIGTERM, 9)])
+def test_a_worker_saves_what_it_has_when_all_is_to_end(tmp_path, number, code):
+    """It is waited for, and told of SIGTERM, which reaches the process that watches it alone."""
+    script = (
+        "import os, pathlib, signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(9))\n"
+        "os.kill(os.getppid(), int(sys.argv[1]))\n"
+        "time.sleep(1)\n"
+        "pathlib.Path(sys.argv[2]).write_text('saved')\n"
+        "sys.exit(7)\n"
+    )
+    command = [sys.executable, "-c", script, str(int(number)), str(tmp_path / "saved")]
+    assert distribution.supervise(command, 3 if code == 9 else 0, (0,)) == code
+    assert (tmp_path / "saved").exists() == (code == 7)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
