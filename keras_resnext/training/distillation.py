@@ -155,10 +155,13 @@ def stored_answers(teacher: keras.Model, dataset: Dataset, recipe: Recipe) -> np
     """
     beside = Path(recipe.teacher)
     folder = beside if beside.is_dir() else beside.parent
-    path = folder / f"teacher-{_identity(teacher, dataset)}.npy"
+    edge = test_edge(dataset, recipe.test_crop)
+    path = folder / f"teacher-{_identity(teacher, dataset, edge)}.npy"
     if path.is_file():
         return np.load(path, allow_pickle=False)
-    batches = part_batches(dataset, dataset.train, recipe.step_batch, cache=recipe.cache)
+    batches = part_batches(
+        dataset, dataset.train, recipe.step_batch, cache=recipe.cache, crop=recipe.test_crop
+    )
     answers = teacher.predict(batches, verbose=0)
     if not ends_in_softmax(teacher):
         answers = ops.convert_to_numpy(ops.softmax(answers))
@@ -167,12 +170,12 @@ def stored_answers(teacher: keras.Model, dataset: Dataset, recipe: Recipe) -> np
     return answers
 
 
-def _identity(teacher: keras.Model, dataset: Dataset) -> str:
+def _identity(teacher: keras.Model, dataset: Dataset, edge: int) -> str:
     digest = hashlib.sha256()
     for weight in teacher.get_weights():
         digest.update(np.ascontiguousarray(weight).tobytes())
     for chunk in identity(dataset.train):
         digest.update(chunk)
-    seen = dataset.image_size, test_edge(dataset), dataset.mean, dataset.std
+    seen = dataset.image_size, edge, dataset.mean, dataset.std
     digest.update(repr(seen).encode())
     return digest.hexdigest()[:16]

@@ -105,7 +105,8 @@ def train(
     if recipe.on_error == "skip":
         dataset = without_undecodable(dataset)
     asked, recipe = recipe, recipe.resolved(dataset)
-    find_augmentation(recipe.augmentation), find_mixing(recipe.mixing)
+    find_augmentation(recipe.augmentation)
+    find_mixing(recipe.mixing)
     # What is trained on crops says how much of a test image is seen.
     dataset = replace(dataset, augmentation=recipe.augmentation)
     if recipe.deterministic:

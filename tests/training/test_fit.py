@@ -18,7 +18,7 @@ from rich.console import Console
 from keras_resnext import create_model
 from keras_resnext.data.datasets import Part
 from keras_resnext.models import variants
-from keras_resnext.training import callbacks
+from keras_resnext.training import callbacks, fit
 from keras_resnext.training.callbacks import DivergedError
 from keras_resnext.training.compile import compile_recipe
 from keras_resnext.training.fit import train
@@ -384,3 +384,58 @@ def test_the_record_is_of_the_network_that_was_trained(tmp_path, dataset):
         classes=8,
     )
     assert summary["parameters"] == again.count_params()
+
+
+class NoRun:
+    """In place of the course of a run: what it would have gone on with."""
+
+    def __init__(self, *_):
+        pass
+
+    def fit(self, training, test, resume):
+        return resume
+
+
+def test_going_on_begins_where_there_is_no_checkpoint(tmp_path, dataset, make_model, monkeypatch):
+    """As where a run was killed before its first one."""
+    monkeypatch.setattr(fit, "Run", NoRun)
+    recipe = Recipe(epochs=1)
+    assert run(make_model(), dataset, recipe, tmp_path / "run") is None
+    with pytest.raises(ValueError, match="already holds a run"):
+        run(make_model(), dataset, recipe, tmp_path / "run")
+    assert run(make_model(), dataset, recipe, tmp_path / "run", resume=True) is None
+
+
+def test_another_configuration_or_another_view_is_another_run(
+    tmp_path, dataset, make_model, monkeypatch
+):
+    monkeypatch.setattr(fit, "Run", NoRun)
+    recipe, folder = Recipe(epochs=1), tmp_path / "run"
+    record = {"configuration": {"blocks": (1, 1), "drop_path": 0.1}}
+    run(make_model(), dataset, recipe, folder, record=record)
+    (folder / "checkpoint.safetensors").touch()
+    found = run(make_model(), dataset, recipe, folder, record=record, resume=True)
+    assert found == folder / "checkpoint.safetensors"
+    other = {"configuration": {"blocks": (1, 1), "drop_path": 0.3}}
+    with pytest.raises(ValueError, match=r"its drop_path is 0.1, and now 0.3"):
+        run(make_model(), dataset, recipe, folder, record=other, resume=True)
+    darker = replace(dataset, mean=(0.1, 0.1, 0.1))
+    with pytest.raises(ValueError, match="its preprocessing is"):
+        run(make_model(), darker, recipe, folder, record=record, resume=True)
+
+
+@pytest.mark.parametrize("augmentation, edge", [(None, 16), ("resized_crop_flip", 18)])
+def test_test_images_are_cropped_where_the_run_trains_on_crops(
+    tmp_path, dataset, make_model, monkeypatch, augmentation, edge
+):
+    monkeypatch.setattr(fit, "Run", NoRun)
+    recipe = Recipe(epochs=1, augmentation=augmentation)
+    run(make_model(), dataset, recipe, tmp_path / "run")
+    assert read(tmp_path / "run", "config.json")["preprocessing"]["resize_shorter_side"] == edge
+
+
+def test_what_keras_cannot_accumulate_is_refused(tmp_path, dataset, make_model, monkeypatch):
+    monkeypatch.setattr(fit, "_mirrored", lambda: True)
+    with pytest.raises(ValueError, match="accumulate gradients on several devices.*accumulate=2"):
+        run(make_model(), dataset, Recipe(accumulate=2), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
