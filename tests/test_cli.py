@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from keras_resnext import cli
-from keras_resnext.cli import shared, training
+from keras_resnext.cli import search, shared, training
 from keras_resnext.models import variants
 from keras_resnext.training.recipes import RECIPES
 from keras_resnext.training.run_folder import EVENTS, RUN_FILES
@@ -110,6 +110,7 @@ def test_info(capsys):
         assert name in out
 
 
+DIGITS = str(Path(__file__).parents[1] / "tuning" / "digits.py")
 WRONG = [
     (["trian"], 'Unknown command "trian". Did you mean "train"?'),
     (["train", "--precision", "bfloat16"], 'Unknown precision "bfloat16". Did you mean "mixed_bf'),
@@ -131,6 +132,20 @@ WRONG = [
     (["train", "--set", "cardinality"], 'Expected KEY=VALUE. Received: "cardinality"'),
     (["train", "--output", "/proc/nothing"], '"/proc/nothing" cannot be written'),
     (["info", "ResNet_20"], 'Unknown model "ResNet_20". Did you mean "ResNet20"?'),
+    (["train", "--epochs", "5", "--set", "epochs=3"], "Both --epochs and --set epochs are given"),
+    (["train", "--restarts", "-1"], "--restarts. Expected at least 0"),
+    (["train", "--overwrite", "--restarts", "1"], "--overwrite begins anew"),
+    (["train", "--resume", "runs/x", "--epochs", "3"], "Received: --epochs"),
+    (["train", "--smoke", "--model", "InceptionV3"], '"InceptionV3" has no tiny form'),
+    (["train", "--smoke", "--model", "keras:ResNet50"], '"keras:ResNet50" has no tiny form'),
+    (["train", "--set", "reference_batch=256"], "is the batch of a `learning_rate`: give both"),
+    (["tune", "--output", "nothing"], '"nothing" holds no search to go on with'),
+    (["tune", "--space", DIGITS, "--compare", "nothing"], '--compare "nothing" holds no search'),
+    (["profile", "--output", "no/p.png"], "--output. Expected a file in a folder that is there"),
+    (["data", "show", "--output", "no/p.png"], "--output. Expected a file in a folder"),
+    (["predict", DIGITS, "a.jpg", "--weights", "b.h5"], "has its own weights"),
+    (["benchmark", DIGITS, "--image-size", "320"], "--image-size is of named networks"),
+    (["benchmark", "ResNet20", "--precision", "int8"], "None of the forms keras, folded has the"),
     ([], "the following arguments are required: COMMAND"),
 ]
 
@@ -144,6 +159,42 @@ def test_wrong_arguments(capsys, tmp_path, monkeypatch, arguments, message):
     assert message in err
     assert "Traceback" not in err
     assert not list(tmp_path.iterdir())
+
+
+def test_only_arguments_of_the_same_command_are_proposed(capsys):
+    for command, argument in (("train", "--json"), ("train", "--trials"), ("list", "--epochs")):
+        code, _, err = call(capsys, command, argument, 3)
+        assert code == 2 and f'Unknown argument "{argument}"' in err
+        assert f'Did you mean "{argument}"' not in err
+
+
+def test_going_on_with_a_search_takes_its_limits_alone(capsys, tmp_path, monkeypatch):
+    (tmp_path / "search.json").write_text('{"oracle": "bayesian"}')
+    code, _, err = call(capsys, "tune", "--output", tmp_path, "--trials", 9, "--epochs", 3)
+    assert code == 2 and err.strip().endswith("Received: --epochs")
+    asked = []
+    monkeypatch.setattr("keras_resnext.search.run.go_on", lambda *a, **k: asked.append((a, k)))
+    monkeypatch.setattr(search, "_tell", lambda found: 0)
+    call(capsys, "tune", "--output", tmp_path, "--trials", 9, "--workers", 2)
+    call(capsys, "tune", "--output", tmp_path, "--attempts", 1)
+    before = {"trials": None, "time_limit": None}
+    assert asked == [
+        ((str(tmp_path), 2), {**before, "trials": 9}),
+        ((str(tmp_path), 1), {**before, "attempts": 1}),
+    ]
+
+
+def test_every_search_compared_has_a_label_of_its_own(tmp_path):
+    paths = [tmp_path / name for name in ("own", "a/tune", "b/tune", "bayesian", "random")]
+    for path in paths:
+        path.mkdir(parents=True)
+        (path / "search.json").write_text('{"oracle": "bayesian"}')
+    given = [text for path in paths[1:] for text in ("--compare", str(path))]
+    options = cli.build_parser().parse_args(["tune", "--output", str(paths[0]), *given])
+    assert search._compared(options) == {
+        **{str(path): str(path) for path in paths[1:4]},
+        "random": str(paths[4]),
+    }
 
 
 def test_wrong_arguments_are_found_without_keras():
@@ -186,9 +237,8 @@ def test_recipes(capsys):
 
 def recipe_of(*arguments):
     options = cli.build_parser().parse_args(["train", *map(str, arguments)])
-    recipe, network = training._recipe(options)
-    name, size, recipe = training._trained_model(options, recipe, network)
-    return name, size, recipe, network
+    name, recipe, network = training._recipe(options)
+    return *training._trained_model(name, recipe, network), recipe, network
 
 
 def test_a_recipe_by_arguments():
@@ -200,6 +250,9 @@ def test_a_recipe_by_arguments():
     assert recipe == RECIPES["a3"].replace(ema=0.9, clip_norm=1.0, image_size=96)
     # A recipe for photographs, with a network for thumbnails: its own size.
     assert recipe_of("--recipe", "a3", "--model", "ResNet20")[1] == 32
+    _, size, recipe, _ = recipe_of("--recipe", "a3", "--model", "ResNet20", "--image-size", 40)
+    assert (size, recipe.test_size) == (40, None)
+    assert recipe_of("--model", "ResNet20", "--set", "image_size=96")[1] == 96
     assert recipe_of("--recipe", "e1", "--smoke")[2] == RECIPES["e1"].smoke()
     assert recipe_of("--learning-rate", 0.3, "--recipe", "e1")[2].reference_batch is None
 

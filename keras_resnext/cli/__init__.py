@@ -9,7 +9,7 @@ that runs; its ``COMMANDS`` are their rows of the table.
 import argparse
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib import metadata
 
@@ -50,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
     for command in COMMANDS:
         own = commands.add_parser(command.name, help=command.summary, description=command.summary)
         command.add_arguments(own)
-        own.set_defaults(run=command.run)
+        own.set_defaults(run=command.run, parser=own)
     return parser
 
 
@@ -65,16 +65,10 @@ class Parser(argparse.ArgumentParser):
     def parse_args(self, args=None, namespace=None):
         options, rest = self.parse_known_args(args, namespace)
         if rest:
-            valid = {name for parser in self._all() for name in parser._option_string_actions}
-            self.error(unknown("argument", rest[0].split("=")[0], sorted(valid)))
+            called = options.parser
+            valid = sorted(called._option_string_actions)
+            called.error(unknown("argument", rest[0].split("=")[0], valid))
         return options
-
-    def _all(self) -> Iterator["Parser"]:
-        yield self
-        for action in self._actions:
-            if isinstance(action, argparse._SubParsersAction):
-                for parser in action.choices.values():
-                    yield from parser._all()
 
 
 class Version(argparse.Action):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from keras_resnext.cli.shared import (
     PROGRAM,
     Command,
+    check_folder_of,
     override,
     print_json,
     quiet_tensorflow,
@@ -110,7 +111,7 @@ def _print_answers(answers: Sequence[dict]) -> None:
             table.add_row(image, found["name"], f"{found['probability']:.2%}")
         table.add_section()
     if table.row_count:
-        Console().print(table)
+        Console(markup=False).print(table)  # a name may have brackets
     explained = [answer["explanation"] for answer in answers if "explanation" in answer]
     if explained:
         print(f"Explained in {', '.join(explained)}")
@@ -144,6 +145,8 @@ def _export(options: argparse.Namespace) -> int:
     from keras_resnext.evaluation.predict import ImageBatches, find_images, read_image
     from keras_resnext.export import export_model
 
+    if options.preprocess and classifier.model.inputs[0].dtype == "uint8":
+        raise ValueError(f'"{options.model}" takes uint8 images already: leave --preprocess out.')
     layer = classifier.preprocessing if options.preprocess else None
     read = read_image if options.preprocess else classifier.read
     images = None
@@ -188,7 +191,11 @@ def _benchmark_arguments(parser: argparse.ArgumentParser) -> None:
 def _benchmark(options: argparse.Namespace) -> int:
     from keras_resnext.models import variants
 
+    check_folder_of("--plot", options.plot)
     names = [m if os.path.isfile(m) else variants.get(m).name for m in options.models]
+    files = [name for name in names if os.path.isfile(name)]
+    if options.image_size and files:
+        raise ValueError(f"--image-size is of named networks: {files[0]} has its own.")
     with quiet_tensorflow():
         import keras
 

@@ -1,12 +1,18 @@
 """tune."""
 
 import argparse
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from keras_resnext.cli.shared import INTERRUPTED, Command
+from keras_resnext.cli.shared import INTERRUPTED, Command, changed_arguments
+
+# In the folder of a search.
+SEARCH = "search.json"
+# What may be given to go on with a search.
+GOES_ON = {"--output", "--trials", "--time-limit", "--attempts", "--workers", "--compare"}
 
 
 def _tune_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,11 +64,9 @@ def _tune(options: argparse.Namespace) -> int:
     from keras_resnext.search.space import load_space
 
     space = load_space(options.space) if options.space else None
-    if space is None and not Path(options.output, "search.json").is_file():
-        raise ValueError(
-            f'"{options.output}" holds no search to go on with, and there is no --space. Expected '
-            "the file of a space, such as tuning/digits.py."
-        )
+    if space is None:
+        _check_goes_on(options)
+    compared = _compared(options)
     with _without_gpus():
         from keras_resnext.search.report import write_report
         from keras_resnext.search.run import go_on, search
@@ -73,13 +77,50 @@ def _tune(options: argparse.Namespace) -> int:
         return INTERRUPTED
     finally:
         if Path(options.output, "trials.csv").is_file():
-            write_report(options.output, {Path(name).name: name for name in options.compare})
+            write_report(options.output, compared)
     return _tell(found)
+
+
+def _check_goes_on(options) -> None:
+    if not Path(options.output, SEARCH).is_file():
+        raise ValueError(
+            f'"{options.output}" holds no search to go on with, and there is no --space. Expected '
+            "the file of a space, such as tuning/digits.py."
+        )
+    ignored = changed_arguments(options, _tune_arguments) - GOES_ON
+    if ignored:
+        raise ValueError(
+            "Without --space a search goes on as it was asked for: only "
+            f"{', '.join(sorted(GOES_ON))} may be given. Received: {', '.join(sorted(ignored))}"
+        )
+
+
+def _compared(options) -> dict[str, str]:
+    """The folders of other searches by their label: their name, or path where that is another's."""
+    for path in options.compare:
+        if not Path(path, SEARCH).is_file():
+            raise ValueError(f'--compare "{path}" holds no search: {SEARCH} is not there.')
+    taken = [Path(path).name for path in options.compare]
+    taken.append(_oracle(options))
+    labels = {path: Path(path).name for path in options.compare}
+    return {
+        name if taken.count(name) == 1 else str(Path(path).absolute()): path
+        for path, name in labels.items()
+    }
+
+
+def _oracle(options) -> str:
+    """That of the search: what its own curve is called."""
+    path = Path(options.output, SEARCH)
+    return json.loads(path.read_text())["oracle"] if path.is_file() else options.oracle
 
 
 def _run(space, options, search, go_on) -> dict:
     if space is None:
-        return go_on(options.output, options.workers)
+        limits = {name: getattr(options, name) for name in ("trials", "time_limit")}
+        if "--attempts" in changed_arguments(options, _tune_arguments):
+            limits["attempts"] = options.attempts
+        return go_on(options.output, options.workers, **limits)
     names = ("oracle", "trials", "epochs", "executions", "workers", "objective", "holdout")
     names += ("patience", "time_limit", "attempts", "factor", "image_size", "on_error", "seed")
     given = {name: getattr(options, name) for name in names}

@@ -19,6 +19,7 @@ from keras_resnext.cli.shared import (
     budget_of,
     cache_arguments,
     cache_of,
+    changed_arguments,
     ending_at_once,
     importing,
     override,
@@ -108,12 +109,14 @@ def _recipe_arguments(parser: argparse.ArgumentParser) -> None:
 def _train(options: argparse.Namespace) -> int:
     from keras_resnext.training.run_folder import check_output
 
+    if options.overwrite and (options.restarts or options.go_on):
+        raise ValueError("--overwrite begins anew, --go-on and --restarts go on. Give one of them.")
     if options.restarts:
         return _supervised(options)
     if options.resume:
         return _report(_resume(options))
-    recipe, network = _recipe(options)
-    model, size, recipe = _trained_model(options, recipe, network)
+    name, recipe, network = _recipe(options)
+    model, size = _trained_model(name, recipe, network)
     goes_on = options.go_on and options.output is not None
     check_output(options.output, options.overwrite or goes_on)
     with ending_at_once():
@@ -142,7 +145,11 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _supervised(options: argparse.Namespace) -> int:
-    """Run this very command without --restarts; from the second time on it goes on."""
+    """Run this very command without --restarts; it goes on with the run that is there."""
+    if options.restarts < 0:
+        raise ValueError(
+            f"Invalid value for --restarts. Expected at least 0. Received: {options.restarts}"
+        )
     if not options.output:
         raise ValueError("--restarts needs --output: it is how the run is found again.")
     with importing():
@@ -156,6 +163,12 @@ def _supervised(options: argparse.Namespace) -> int:
 def _resume(options: argparse.Namespace) -> dict:
     from keras_resnext.training.run_folder import check_resumable
 
+    ignored = changed_arguments(options, _train_arguments) - {"--resume", "--strategy"}
+    if ignored:
+        raise ValueError(
+            "--resume goes on with a run as it was begun: only --strategy may be given with it. "
+            f"Received: {', '.join(sorted(ignored))}"
+        )
     check_resumable(options.resume)
     with importing():
         import keras
@@ -173,35 +186,44 @@ def _report(summary: dict) -> int:
     return INTERRUPTED if summary["interrupted"] else 0
 
 
-def _recipe(options: argparse.Namespace):
-    """The recipe with what was asked for, and the fields of the network's configuration."""
-    from keras_resnext.training import recipes
-
-    recipe = recipes.get_recipe(options.recipe)
-    recipe = recipe.smoke() if options.smoke else recipe
-    names = [name.replace("-", "_") for name, *_ in RECIPE_ARGUMENTS]
-    given = {name: getattr(options, name) for name in names}
-    given |= {"cache": options.cache and cache_of(options), "memory_budget": budget_of(options)}
-    given |= {"on_error": options.on_error}
-    changed = {name: value for name, value in given.items() if value is not None}
-    fields, network = recipes.split_overrides(dict(override(text) for text in options.overrides))
-    return recipe.replace(**changed, **fields), network
-
-
-def _trained_model(options: argparse.Namespace, recipe, network: dict) -> tuple:
-    """The network's name, the edge of its training images, and the recipe for them."""
+def _recipe(options: argparse.Namespace) -> tuple:
+    """The network's name, the recipe with what was asked for, and the configuration's fields."""
     from keras_resnext.models import variants
     from keras_resnext.training import recipes
 
+    recipe = recipes.get_recipe(options.recipe)
     name = options.model or recipe.model or variants.DEFAULT_MODEL
+    if options.smoke:
+        recipe = recipe.replace(model=options.model or recipe.model).smoke()
+    if (recipe.image_size or 0) >= SMALL and _is_for_thumbnails(name):
+        recipe = recipe.replace(image_size=None, test_size=None)
+    arguments = [argument.replace("-", "_") for argument, *_ in RECIPE_ARGUMENTS]
+    given = {argument: getattr(options, argument) for argument in arguments}
+    given |= {"cache": options.cache and cache_of(options), "memory_budget": budget_of(options)}
+    given |= {"on_error": options.on_error}
+    changed = {key: value for key, value in given.items() if value is not None}
+    fields, network = recipes.split_overrides(dict(override(text) for text in options.overrides))
+    for key in fields.keys() & changed.keys():
+        raise ValueError(f"Both --{key.replace('_', '-')} and --set {key} are given. Give one.")
+    return name, recipe.replace(**changed, **fields), network
+
+
+def _is_for_thumbnails(name: str) -> bool:
+    from keras_resnext.models import variants
+
+    return not name.lower().startswith(BASELINE) and variants.get(name).input_size < SMALL
+
+
+def _trained_model(name: str, recipe, network: dict) -> tuple[str, int]:
+    """The network's name as its table has it, and the edge of its training images."""
+    from keras_resnext.models import variants
+    from keras_resnext.training import recipes
+
     if name.lower().startswith(BASELINE):
-        return name, recipe.image_size or BASELINE_SIZE, recipe
+        return name, recipe.image_size or BASELINE_SIZE
     variant = variants.get(name)
     recipes.check_overrides(network, variant.config)
-    if recipe.image_size and not options.image_size and variant.input_size < SMALL:
-        # A recipe of photographs for a network of thumbnails.
-        recipe = recipe.replace(image_size=None, test_size=None)
-    return variant.name, recipe.image_size or variant.input_size, recipe
+    return variant.name, recipe.image_size or variant.input_size
 
 
 def _print_summary(summary: dict) -> None:
@@ -275,7 +297,7 @@ def _print_recipe(recipe) -> None:
         if name != "name" and (value or name in own):
             table.add_row(name, str(value), style="bold" if name in own else "dim")
     Console().print(table)
-    print("Bold: other than in the default. Change any: keras-resnext train --set FIELD=VALUE")
+    print("Bold: other than in the default. Change with --set FIELD=VALUE, the model with --model.")
 
 
 def _recipe_fields(recipe) -> dict:

@@ -25,8 +25,10 @@ STARTED, DIED, STOPPED = b".", b"x", b"-"
 BEST, RECIPE, TABLE, REPORT = "best", "recipe.json", "trials.csv", "report.html"
 
 # Columns of the table that a result has.
-RESULTS = ("status", "score", "top1", "spread", "loss", "images_per_second", "seconds", "epochs")
-RESULTS += ("ended",)
+RESULTS = ("status", "score", "top1", "spread", "held_out_loss", "images_per_second", "seconds")
+RESULTS += ("trained_epochs", "ended")
+# Of these what a result calls otherwise: hyperparameters have columns of those names.
+IN_A_RESULT = {"held_out_loss": "loss", "trained_epochs": "epochs"}
 
 
 class Folder:
@@ -149,9 +151,9 @@ def rows_of(folder: Folder) -> list[dict]:
         folder: Of the search.
 
     Returns:
-        ``trial``, ``status`` ("completed", "failed" or "running"), what came of it, what it costs,
-        whether it is on the ``front`` of accuracy against throughput, and a column for each
-        hyperparameter.
+        ``trial``, ``status`` ("completed", "failed" or "running"), what came of it (the
+        ``trained_epochs`` are those of all its executions), what it costs, whether it is on the
+        ``front`` of accuracy against throughput, and a column for each hyperparameter.
     """
     found = [
         (trial, trial.spec, trial.result or {"status": "running"}) for trial in folder.trials()
@@ -160,7 +162,7 @@ def rows_of(folder: Folder) -> list[dict]:
     rows = [
         {
             "trial": trial.id,
-            **{name: result.get(name) for name in RESULTS},
+            **{name: result.get(IN_A_RESULT.get(name, name)) for name in RESULTS},
             "starts": trial.noted(STARTED),
             "previous": spec["previous"],
             "macs": spec["macs"],

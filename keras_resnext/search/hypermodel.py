@@ -55,8 +55,8 @@ class ResNeXtHyperModel(keras_tuner.HyperModel):
 
         Raises:
             keras_tuner.errors.FailedTrialError: If they are no network within the budget together,
-                which can be where the shape of the network is searched besides its cardinality:
-                the tuner then tries others.
+                which can be where the shape of the network is searched besides its cardinality, or
+                no recipe: the tuner then tries others.
         """
         recipe = self._recipe(hp)
         model = network_for(recipe.model, self.dataset, recipe, self.space.weights)
@@ -87,9 +87,8 @@ class ResNeXtHyperModel(keras_tuner.HyperModel):
 
     def _recipe(self, hp):
         try:
-            draw = self.candidates.draw(declare(hp, self.candidates))
+            recipe = self.candidates.recipe_of(self.candidates.draw(declare(hp, self.candidates)))
         except ValueError as error:
             raise keras_tuner.errors.FailedTrialError(str(error)) from error
-        recipe = self.space.recipe_of(draw)
         recipe = recipe.replace(epochs=self.epochs or recipe.epochs)
         return recipe.resolved(self.dataset)

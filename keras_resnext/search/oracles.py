@@ -5,6 +5,7 @@ writes several files in place (a process killed between two of them leaves a sea
 loads nor goes on), and leaves out the position of a grid search.
 """
 
+import itertools
 import warnings
 from collections.abc import Mapping
 
@@ -150,7 +151,24 @@ def _bayesian(candidates, trials, epochs, factor, seed):
 
 
 def _hyperband(candidates, trials, epochs, factor, seed):
-    return HyperbandOracle_(candidates, max_epochs=epochs, factor=factor, seed=seed)
+    oracle = HyperbandOracle_(candidates, max_epochs=epochs, factor=factor, seed=seed)
+    _check_first_round(candidates, oracle._get_size(oracle._current_bracket, 0))
+    return oracle
+
+
+def _check_first_round(candidates, needed):
+    """Without enough points for it, KerasTuner's would end there, with its shortest trainings."""
+    if not all(isinstance(parameter, Choice) for parameter in candidates.parameters):
+        return
+    names = [parameter.name for parameter in candidates.parameters]
+    points = itertools.product(*(parameter.values for parameter in candidates.parameters))
+    valid = (keys for keys in points if candidates.valid(dict(zip(names, keys, strict=True))))
+    found = sum(1 for _ in itertools.islice(valid, needed))
+    if found < needed:
+        raise ValueError(
+            f"The space has {found} points, and the first round of Hyperband needs {needed}: use "
+            'oracle="grid", fewer `epochs`, or a greater `factor`.'
+        )
 
 
 def _grid(candidates, trials, epochs, factor, seed):
@@ -173,6 +191,9 @@ def make_oracle(name, candidates, trials, epochs, factor, seed) -> keras_tuner.O
 
     Returns:
         The oracle. Its objective is to maximize "score".
+
+    Raises:
+        ValueError: If Hyperband's first round needs more points than the space has.
     """
     # KerasTuner takes a seed of 0 for none.
     return ORACLES[name](candidates, trials, epochs, factor, seed + 1)

@@ -156,7 +156,7 @@ def best_so_far(searches: Mapping[str, Sequence[Mapping]]) -> Figure | None:
     drawn = False
     for number, (label, rows) in enumerate(searches.items()):
         rows = sorted(rows, key=lambda row: row["ended"])
-        epochs = np.cumsum([row["epochs"] or 0 for row in rows])
+        epochs = np.cumsum([row["trained_epochs"] or 0 for row in rows])
         top1 = [-math.inf if row["top1"] is None else 100 * row["top1"] for row in rows]
         best = np.maximum.accumulate(top1) if top1 else np.array([])
         seen = np.isfinite(best)

@@ -81,9 +81,8 @@ class Progress:
         for row in shown:
             spec = self.folder.trial(row["trial"]).spec
             style = "bold" if row is best else "red" if row["status"] == "failed" else None
-            table.add_row(
-                row["trial"], str(row["epochs"] or ""), _outcome(row), _words(spec), style=style
-            )
+            epochs = str(row["trained_epochs"] or "")
+            table.add_row(row["trial"], epochs, _outcome(row), _words(spec), style=style)
         for trial in running:
             spec = trial.spec
             total = spec["epochs"] * spec["executions"]

@@ -37,17 +37,22 @@ def write_report(output: str | Path, compare: Mapping[str, str | Path] | None = 
     Args:
         output: The folder of the search; it may still be under way.
         compare: Folders of other searches by their label, such as a random one, for the picture
-            of the best so far.
+            of the best so far. The label of this one is its oracle.
 
     Returns:
         The path of report.html.
 
     Raises:
-        ValueError: If a folder holds no search.
+        ValueError: If a folder holds no search, or another search has the label of this one.
     """
     folder = Folder(output)
     rows = _rows(folder)
     label = folder.read(SEARCH)["oracle"]
+    if label in (compare or {}):
+        raise ValueError(
+            f'"{label}" is the label of the search in "{folder.path}" itself. Expected another for '
+            f'"{compare[label]}".'
+        )
     others = {name: _rows(Folder(path)) for name, path in (compare or {}).items()}
     drawn = {}
     for name, figure in _figures(folder, rows, {label: rows, **others}):

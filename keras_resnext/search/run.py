@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from keras_resnext.data.datasets import load_dataset
+from keras_resnext.data.datasets import SOURCES, load_dataset
 from keras_resnext.errors import one_of
 from keras_resnext.models import variants
 from keras_resnext.search import oracles
@@ -202,8 +202,11 @@ def search(
     """
     space = space if isinstance(space, Space) else load_space(space)
     folder = Folder(output)
-    image_size = image_size or variants.get(space.model).input_size
+    if image_size is None:
+        image_size = variants.get(space.model).input_size
     dataset = load_dataset(data, image_size, seed, on_error)
+    if epochs is None:
+        epochs = space.training.epochs or dataset.epochs
     if trials is None and oracle in ("random", "bayesian"):
         trials = TRIALS
     asked = Asked(
@@ -213,7 +216,7 @@ def search(
         classes=dataset.classes,
         oracle=oracle,
         trials=trials,
-        epochs=epochs or space.training.epochs or dataset.epochs,
+        epochs=epochs,
         executions=executions,
         objective=objective,
         holdout=holdout,
@@ -240,7 +243,10 @@ def _source(data, folder: Folder) -> str:
             digest.update(f"{name} {array.dtype} {array.shape}".encode())
             digest.update(array.tobytes())
         return str(folder.path.absolute() / f"data-{digest.hexdigest()[:16]}.npz")
-    return str(Path(data).absolute()) if Path(data).exists() else str(data)
+    given, absolute = str(data), str(Path(data).absolute())
+    # "digits" is built in, whatever folder has that name.
+    taken = [next((row for row in SOURCES if row.accepts(s)), None) for s in (given, absolute)]
+    return absolute if taken[0] is taken[1] else given
 
 
 def _record(asked: Asked, folder: Folder, data) -> None:
@@ -254,24 +260,40 @@ def _record(asked: Asked, folder: Folder, data) -> None:
         folder.write(SEARCH, asdict(asked))
 
 
-def go_on(output: str | Path, workers: int = 1, console: Console | None = None) -> dict:
+def go_on(
+    output: str | Path,
+    workers: int = 1,
+    console: Console | None = None,
+    *,
+    trials: int | None = None,
+    time_limit: float | None = None,
+    attempts: int | None = None,
+) -> dict:
     """Go on with a search, as it was asked for.
 
     Args:
         output: Its folder.
         workers: As in ``search``.
         console: As in ``search``.
+        trials: As in ``search``, from now on. Default, as of the next two: as asked before.
+        time_limit: As in ``search``.
+        attempts: As in ``search``.
 
     Returns:
         As ``search``.
 
     Raises:
-        ValueError: If the folder holds no search.
+        ValueError: If the folder holds no search, or for wrong arguments.
     """
     folder = Folder(output)
-    asked = asked_for(folder)
+    given = {"trials": trials, "time_limit": time_limit, "attempts": attempts}
+    given = {name: value for name, value in given.items() if value is not None}
+    asked = replace(asked_for(folder), **given)
     candidates = space_from(asked.space).on(asked.image_size, asked.classes)
-    return _Worker(folder, asked, candidates, workers, console or Console()).work()
+    worker = _Worker(folder, asked, candidates, workers, console or Console())
+    with folder.locked():
+        folder.write(SEARCH, asdict(replace(asked_for(folder), **given)))
+    return worker.work()
 
 
 def asked_for(folder: Folder) -> Asked:
@@ -421,10 +443,11 @@ class _Worker:
         values, asked = trial.hyperparameters.values, self.asked
         draw = self.candidates.draw(values)
         total = values.get("tuner/epochs", asked.epochs)
-        recipe = self.candidates.space.recipe_of(draw).replace(
+        # The space's epochs may have been overruled.
+        overruled = {"epochs": asked.epochs} if "epochs" in draw.training else {}
+        recipe = self.candidates.recipe_of(draw).replace(
             name="tuned",
             about=f"Found by a {asked.oracle} search.",
-            image_size=asked.image_size,
             epochs=total,
             on_error=asked.on_error,
             seed=asked.seed,
@@ -433,7 +456,7 @@ class _Worker:
             "recipe": changes(recipe),
             "weights": self.candidates.space.weights,
             "network": draw.network,
-            "training": draw.training,
+            "training": {**draw.training, **overruled},
             "macs": draw.complexity.macs,
             "parameters": draw.complexity.parameters,
             # Hyperband's own: how long, and which trial it goes on from.
@@ -554,12 +577,12 @@ def make_slots(workers: int) -> list[_Slot]:
 
 
 def visible_gpus() -> list[str]:
-    """Give the numbers of the GPUs that this process may use. Imports no framework."""
+    """Give CUDA's numbers of the GPUs that this process may use. Imports no framework."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         return [name for name in named.split(",") if name not in ("", "-1")]
-    devices = Path("/dev").glob("nvidia[0-9]*")
-    return sorted((path.name.removeprefix("nvidia") for path in devices), key=int)
+    # The files have the driver's numbers; CUDA counts those that are there, from 0.
+    return [str(k) for k, _ in enumerate(Path("/dev").glob("nvidia[0-9]*"))]
 
 
 def why_ended(code: int, time_limit: float | None, log: Path) -> str:

@@ -27,6 +27,7 @@ DECIDED = {
     "seed": "each execution has its own",
     "image_size": "it is that of the search",
     "test_size": "it is that of the search",
+    "on_error": "it is that of the search",
 }
 SCALES = ("linear", "log")
 COSTS = ("macs", "parameters")
@@ -175,6 +176,11 @@ class Space:
         if not self.vary:
             raise ValueError("`vary` is empty. Expected at least one hyperparameter to search.")
         if self.budget is not None:
+            if not isinstance(self.budget, Mapping):
+                raise ValueError(
+                    'A budget needs {"macs": ..} or {"parameters": ..}, a number or the name of a '
+                    f"model. Received: budget={self.budget!r}"
+                )
             set_("budget", {key: _as_tuples(member) for key, member in self.budget.items()})
             self.spending()
         for name in (*self.vary, *self.fixed):
@@ -185,6 +191,7 @@ class Space:
         for parameter in self.parameters():
             for value in _extremes(parameter):
                 self._check_value(parameter.name, value)
+        self._check_networks()
 
     @property
     def base(self) -> ResNetConfig:
@@ -242,6 +249,11 @@ class Space:
     def _check_name(self, name):
         if name in DECIDED:
             raise ValueError(f'"{name}" cannot be part of a space: {DECIDED[name]}.')
+        if name == "epochs" and name in self.vary:
+            raise ValueError(
+                '"epochs" cannot be varied: they are those of the search. Put them into `fixed`, '
+                "or give them to the search (`epochs`)."
+            )
         if name not in NETWORK | TRAINING:
             raise ValueError(unknown("hyperparameter", name, sorted(NETWORK | TRAINING)))
         if name in self.vary and name in self.fixed:
@@ -263,6 +275,14 @@ class Space:
             self.training.replace(**{name: value})
         elif name in COSTLESS:
             self.base.replace(**{name: value})
+
+    def _check_networks(self):
+        """Refuse a value that no network has, whatever the values of the others are."""
+        base = self.base
+        tried = {p.name: tuple(_extremes(p)) for p in self.parameters() if p.name in NETWORK}
+        for name, values in tried.items():
+            for value in values:
+                _check_some_network(base, {**tried, name: (value,)})
 
     def _parameter(self, name, values):
         default = getattr(self.training if name in TRAINING else self.base, name)
@@ -295,7 +315,7 @@ class Candidates:
 
     def __init__(self, space: Space, image_size: int, classes: int):
         self.space, self.image_size, self.classes = space, image_size, classes
-        self.base, self.budget = space.base, space.spending()
+        self.base, self.training, self.budget = space.base, space.training, space.spending()
         self.target = self._target()
         self._written = space.parameters()
         self._found, self._scans = {}, {}
@@ -330,12 +350,16 @@ class Candidates:
         }
         return Draw(network, training, complexity)
 
+    def recipe_of(self, draw: Draw) -> Recipe:
+        """Give a draw as the recipe that trains it on these images."""
+        recipe = self.space.recipe_of(draw)
+        # The recipe's test images are for its own training images.
+        test_size = recipe.test_size if recipe.image_size == self.image_size else None
+        return recipe.replace(image_size=self.image_size, test_size=test_size)
+
     def valid(self, values: Mapping[str, object]) -> bool:
-        """Say whether values together describe a network within the budget."""
-        try:
-            return self._resolve(values)[2] is not None
-        except ValueError:
-            return False
+        """Say whether values together describe a network within the budget, and a recipe."""
+        return self._is_network(values) and self._is_recipe(values)
 
     def describe(self) -> str:
         """Say what the budget is."""
@@ -345,6 +369,20 @@ class Candidates:
             f"{self.budget.tolerance:.0%} of {self.target / 1e6:,.2f} M {self.budget.cost} "
             f"({self.image_size} px, {self.classes} classes)"
         )
+
+    def _is_network(self, values):
+        try:
+            return self._resolve(values)[2] is not None
+        except ValueError:
+            return False
+
+    def _is_recipe(self, values):
+        chosen = {p.name: p.value(values[p.name]) for p in self._written if p.name in TRAINING}
+        try:
+            self.training.replace(**chosen)
+        except ValueError:
+            return False
+        return True
 
     def _resolve(self, values):
         """The fields, the configuration before its width is chosen, and the width and its cost."""
@@ -381,7 +419,7 @@ class Candidates:
         found = [
             dict(zip(names, keys, strict=True))
             for keys in itertools.product(*(p.values for p in costly))
-            if self.valid({**defaults, **dict(zip(names, keys, strict=True))})
+            if self._is_network({**defaults, **dict(zip(names, keys, strict=True))})
         ]
         if not found:
             raise ValueError(
@@ -574,6 +612,19 @@ def _keeping(choice: Choice, keys) -> Choice:
     values = {key: value for key, value in choice.values.items() if key in keys}
     default = choice.default if choice.default in values else next(iter(values))
     return Choice(choice.name, values, default)
+
+
+def _check_some_network(base: ResNetConfig, tried: Mapping[str, Sequence]) -> None:
+    """Raise the configuration's own error if it refuses every combination of values."""
+    refused = None
+    for values in itertools.product(*tried.values()):
+        try:
+            base.replace(**dict(zip(tried, values, strict=True)))
+        except ValueError as error:
+            refused = refused or error
+        else:
+            return
+    raise refused
 
 
 def _extremes(parameter) -> Iterator:

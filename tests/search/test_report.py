@@ -69,6 +69,12 @@ def test_no_search_no_report(tmp_path):
         write_report(tmp_path)
 
 
+def test_the_label_of_the_search_itself_is_taken(searched):
+    with pytest.raises(ValueError, match='"random" is the label of the search'):
+        write_report(searched, {"random": searched})
+    assert not (searched / "report.html").exists()
+
+
 def test_the_front_is_what_no_trial_beats():
     rows = [{"top1": a, "images_per_second": s} for a in (1, 2, 3, 4) for s in (1, 2, 3, 4)]
     rows = [row for row in rows if row["top1"] + row["images_per_second"] <= 5]

@@ -11,10 +11,10 @@ from marked import rows
 
 from keras_resnext.data.datasets import load_dataset
 from keras_resnext.search import folder as folder_module
-from keras_resnext.search import run
-from keras_resnext.search.folder import Folder, rows_of
+from keras_resnext.search import pictures, run
+from keras_resnext.search.folder import Folder, hyperparameters, rows_of
 from keras_resnext.search.run import go_on, search
-from keras_resnext.search.space import Space
+from keras_resnext.search.space import NETWORK, TRAINING, Space
 from keras_resnext.training.recipes import get_recipe
 
 ORACLES = ("random", "bayesian", "hyperband", "grid")
@@ -63,6 +63,28 @@ def test_hyperband_goes_on_from_the_round_before(space, at_once, tmp_path):
         assert spec["network"] == before["network"]
         total, past = (row["recipe"]["epochs"] for row in (spec, before))
         assert past < total == past + spec["epochs"] <= 9
+
+
+def test_what_came_of_a_trial_is_not_hidden_by_its_hyperparameters(space, at_once, tmp_path):
+    fixed = {"epochs": 9, "loss": "binary_cross_entropy"}
+    space = Space(**{**space.written(), "fixed": fixed})
+    search(space, "digits", tmp_path, oracle="hyperband", epochs=3)
+    trials, rows = Folder(tmp_path).trials(), rows_of(Folder(tmp_path))
+    assert not set(rows[0]) - set(hyperparameters(trials[0].spec)) & (NETWORK | TRAINING)
+    trained = [trial.spec["epochs"] for trial in trials]
+    assert len(set(trained)) > 1
+    assert [row["trained_epochs"] for row in rows] == trained
+    assert [row["held_out_loss"] for row in rows] == [trial.result["loss"] for trial in trials]
+    # The search's come before the space's.
+    assert {(row["epochs"], row["loss"]) for row in rows} == {(3, "binary_cross_entropy")}
+    (axes,) = pictures.best_so_far({"hyperband": rows}).axes
+    assert list(axes.lines[0].get_xdata()) == list(np.cumsum(trained))
+
+
+def test_trials_are_tested_on_images_of_the_search(space, at_once, tmp_path):
+    search(Space(**{**space.written(), "recipe": "a2"}), "digits", tmp_path, trials=1)
+    recipe = Folder(tmp_path).trials()[0].spec["recipe"]
+    assert recipe["image_size"] == 32 and "test_size" not in recipe
 
 
 class Killed(BaseException):
@@ -171,6 +193,39 @@ def test_more_trials_go_on_and_another_search_is_refused(space, at_once, tmp_pat
         go_on(tmp_path / "nowhere")
 
 
+def test_a_search_goes_on_with_more_trials(space, at_once, tmp_path):
+    search(space, "digits", tmp_path, oracle="random", trials=2)
+    before = Folder(tmp_path).read("search.json")
+    with pytest.raises(ValueError, match="`trials`.*Received: trials=0"):
+        go_on(tmp_path, trials=0)
+    with pytest.raises(ValueError, match="`attempts`"):
+        go_on(tmp_path, trials=4, attempts=0)
+    assert Folder(tmp_path).read("search.json") == before
+    assert go_on(tmp_path, trials=4, time_limit=60.0, attempts=1)["completed"] == 4
+    now = {"trials": 4, "time_limit": 60.0, "attempts": 1}
+    assert Folder(tmp_path).read("search.json") == {**before, **now}
+    assert go_on(tmp_path)["completed"] == len(at_once) == 4
+    assert Folder(tmp_path).read("search.json") == {**before, **now}
+
+
+def test_hyperband_goes_on_without_a_number_of_trials(space, at_once, tmp_path):
+    search(space, "digits", tmp_path, oracle="hyperband", epochs=1)
+    with pytest.raises(ValueError, match="leave `trials`"):
+        go_on(tmp_path, trials=5)
+
+
+def test_only_paths_are_made_absolute(arrays, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = Folder(tmp_path / "s")
+    for name in ("digits", "tfds:mnist", "mine"):
+        (tmp_path / name).mkdir()
+    np.savez("arrays.npz", **arrays)
+    for name in ("digits", "tfds:mnist"):
+        assert run._source(name, folder) == run._source(run.Path(name), folder) == name
+    for name in ("mine", "arrays.npz", "./digits"):
+        assert run._source(name, folder) == str(tmp_path / name)
+
+
 def test_arrays_lie_beside_the_search_and_others_are_another(space, at_once, arrays, tmp_path):
     with pytest.raises(ValueError, match="at least 1"):
         search(space, arrays, tmp_path / "s", workers=0)
@@ -185,7 +240,8 @@ def test_arrays_lie_beside_the_search_and_others_are_another(space, at_once, arr
 
 
 WRONG = {
-    "epochs": (-1, "at least 1"),
+    "epochs": (0, "at least 1"),
+    "image_size": (0, "image_size=0"),
     "holdout": (1.0, "below 1"),
     "time_limit": (0, "above 0"),
     "workers": (0, "at least 1"),
@@ -205,6 +261,35 @@ def test_wrong_arguments_are_refused(name, space, at_once, tmp_path):
 def test_hyperband_takes_no_number_of_trials(space, at_once, tmp_path):
     with pytest.raises(ValueError, match="leave `trials`"):
         search(space, "digits", tmp_path, oracle="hyperband", trials=5)
+
+
+def test_hyperband_needs_points_for_its_first_round(space, at_once, tmp_path):
+    with pytest.raises(ValueError, match="15 points.* needs 27.*grid"):
+        search(space, "digits", tmp_path / "s", oracle="hyperband", epochs=27)
+    assert not at_once and not (tmp_path / "s").exists()
+    vary = {"optimizer": ["sgd", "adamw"], "stage_decay": [0.5, 1.0]}
+    few = Space(model="ResNeXt35", vary={**vary, "cardinality": [8]}, fixed={"epochs": 9})
+    with pytest.raises(ValueError, match="3 points.* needs 9"):
+        search(few, "digits", tmp_path, oracle="hyperband")
+    vary = {**few.vary, "l2": {"low": 1e-5, "high": 1e-4}}
+    space = Space(model="ResNeXt35", vary=vary, fixed={"epochs": 9})
+    assert search(space, "digits", tmp_path, oracle="hyperband")["completed"] > 9
+
+
+def test_a_search_passes_over_what_is_no_recipe(at_once, tmp_path):
+    vary = {"cardinality": [8], "optimizer": ["sgd", "adamw"], "stage_decay": [0.5, 1.0]}
+    found = search(Space(model="ResNeXt35", vary=vary), "digits", tmp_path, oracle="grid")
+    assert found["completed"] == 3
+
+
+def test_gpus_are_counted_as_cuda_does(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    for names, numbers in (([], []), (["nvidia3"], ["0"]), (["nvidia7", "nvidia3"], ["0", "1"])):
+        devices = [run.Path("/dev", name) for name in names]
+        monkeypatch.setattr(run.Path, "glob", lambda *_, found=devices: iter(found))
+        assert run.visible_gpus() == numbers
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    assert run.visible_gpus() == ["3", "5"]
 
 
 def test_cores_are_shared_out(monkeypatch):

@@ -122,10 +122,17 @@ WRONG = {
     "both": ({"fixed": {"cardinality": 2}}, "in one of them"),
     "a width under a budget": ({"vary": {"width_per_group": [4, 8]}}, "follows"),
     "the seed": ({"vary": {"seed": [1, 2]}}, "own"),
+    "epochs that vary": ({"vary": {"epochs": [1, 2]}}, "into `fixed`"),
+    "what to do about broken images": ({"vary": {"on_error": ["raise", "skip"]}}, "of the search"),
+    "that for all": ({"fixed": {"on_error": "skip"}}, "of the search"),
     "an unknown cost": ({"budget": {"mac": 1}}, "macs"),
     "two budgets": ({"budget": {"macs": 1, "parameters": 1}}, "one of"),
+    "a budget of text": ({"budget": "ResNeXt35"}, "budget needs .*Received: budget='ResNeXt35'"),
+    "a budget of a number": ({"budget": 1e6}, "budget needs .*Received"),
     "a budget of nothing": ({"budget": {"macs": 0}}, "above 0"),
     "a shape under weights": ({"weights": "imagenet", "budget": None}, "shape"),
+    "an attention that is none": ({"vary": {"attention": ["none", "see"]}}, "'see'"),
+    "a stem that is none": ({"vary": {"cardinality": [1, 8], "stem": ["depe", "7x7"]}}, "'depe'"),
     "a fixed value that cannot be": ({"fixed": {"stem": "8x8"}}, "7x7"),
 }
 
@@ -135,6 +142,41 @@ def test_what_is_no_space_is_refused(case):
     changes, says = WRONG[case]
     with pytest.raises(ValueError, match=says):
         _space(**changes)
+
+
+def test_a_value_that_some_network_has_is_no_error():
+    vary = {"preactivation": [True, False], "zero_gamma": [True, False], "cardinality": [8]}
+    candidates = _space(vary=vary, recipe="a2").on(32, 10)
+    values = {p.name: p.default for p in candidates.parameters}
+    assert not candidates.valid({**values, "preactivation": "True", "zero_gamma": "True"})
+    assert candidates.valid({**values, "preactivation": "True", "zero_gamma": "False"})
+    vary = {"block": ["bottleneck", "basic"], "cardinality": [8, 1], "width_per_group": [14, 64]}
+    assert len(_space(vary=vary, budget=None).on(32, 10).parameters[0].values) == 2
+
+
+TOGETHER = {
+    "by optimizer": {"optimizer": ["adamw", "sgd"], "stage_decay": [0.5, 1.0]},
+    "by batch": {"batch_size": [30, 64], "accumulate": [4, 5]},
+}
+
+
+@pytest.mark.parametrize("case", TOGETHER)
+def test_what_is_no_recipe_together_is_not_proposed(case):
+    candidates = _space(vary={"cardinality": [4, 8], **TOGETHER[case]}).on(32, 10)
+    assert len(candidates.parameters[0].values) == 2
+    oracle = make_oracle("random", candidates, trials=None, epochs=1, factor=3, seed=0)
+    drawn = {json.dumps(oracle._random_values()) for _ in range(100)}
+    for values in drawn:
+        candidates.space.recipe_of(candidates.draw(json.loads(values)))
+    assert len(drawn) == 2 * {"by optimizer": 3, "by batch": 2}[case]
+
+
+@pytest.mark.parametrize(("images", "tested"), [(224, 256), (160, None)])
+def test_test_images_of_another_size_are_for_the_recipe_s_own(images, tested):
+    space = _space(budget=None, vary={"learning_rate": [0.1]}, recipe="e9")
+    candidates = space.on(images, 10)
+    recipe = candidates.recipe_of(candidates.draw({"learning_rate": 0.1}))
+    assert (recipe.image_size, recipe.test_size) == (images, tested)
 
 
 def test_a_budget_out_of_reach_names_what_is_nearest():

@@ -13,6 +13,7 @@ from keras_resnext.data.datasets import load_dataset
 from keras_resnext.search import trial as trial_module
 from keras_resnext.search.folder import SPEC, TrialFolder, write_durably
 from keras_resnext.search.hypermodel import ResNeXtHyperModel
+from keras_resnext.search.oracles import declare
 from keras_resnext.search.space import Space
 from keras_resnext.training.network import network_for
 from keras_resnext.training.recipes import from_fields, write
@@ -136,6 +137,27 @@ def test_the_recipe_of_a_trial_is_one_that_train_takes(arrays, tmp_path):
     )
     recipe = json.loads((output / "config.json").read_text())["recipe"]
     assert (recipe["l2"], recipe["learning_rate"], recipe["batch_size"]) == (1e-4, 0.05, 16)
+
+
+def test_what_is_no_recipe_fails_its_trial_of_kerastuner(arrays):
+    space = Space(
+        model="ResNeXt35",
+        vary={"optimizer": ["sgd", "adamw"], "stage_decay": [0.5, 1.0]},
+        fixed={"blocks": [1, 1], "filters": [8, 16]},
+    )
+    hypermodel = ResNeXtHyperModel(space, load_dataset(arrays), epochs=1)
+    hp = keras_tuner.HyperParameters()
+    declare(hp, hypermodel.candidates)
+    hp.values = {"optimizer": "adamw", "stage_decay": 0.5}
+    with pytest.raises(keras_tuner.errors.FailedTrialError, match="stage_decay"):
+        hypermodel.build(hp)
+
+
+def test_a_hypermodel_is_for_images_of_its_data(arrays):
+    fixed = {"blocks": [1, 1], "filters": [8, 16], "optimizer": "sgd"}
+    space = Space(model="ResNeXt35", vary={"l2": [0.0]}, fixed=fixed, recipe="a2")
+    hypermodel = ResNeXtHyperModel(space, load_dataset(arrays), epochs=1)
+    assert hypermodel.build(keras_tuner.HyperParameters()).input_shape == (None, 16, 16, 3)
 
 
 def test_a_plain_tuner_of_kerastuner(arrays, tmp_path):
