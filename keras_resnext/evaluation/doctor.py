@@ -83,7 +83,7 @@ FAULTS = (
     ),
     Fault(
         lambda: _on("torch"),
-        "On PyTorch there are neither several devices nor stage_decay: see the README.",
+        "On PyTorch there are neither several devices nor stage_decay.",
     ),
     Fault(
         lambda: find_spec("tensorboard") is None,

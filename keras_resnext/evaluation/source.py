@@ -28,6 +28,11 @@ def find_model(source: str | Path, weights: str | Path | None = None) -> Path | 
     path = Path(source)
     if path.is_dir() and not (path / MODEL).is_file():
         raise ValueError(f'The folder "{source}" holds no {MODEL}: it is not that of a run.')
+    if path.exists() and weights is not None:
+        raise ValueError(
+            f'"{source}" has its own weights. Give the name of a network (see list) for those of '
+            f'"{weights}".'
+        )
     if path.exists():
         return path / MODEL if path.is_dir() else path
     if len(path.parts) > 1 or path.suffix == ".keras":

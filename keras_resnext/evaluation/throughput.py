@@ -70,6 +70,12 @@ def check(forms: Sequence[str], precisions: Sequence[str], batch_sizes: Sequence
     for precision in precisions:
         if precision not in PRECISIONS:
             raise ValueError(unknown("precision", precision, PRECISIONS))
+        if not any(precision in _precisions(form) for form in forms):
+            able = [form for form in FORMS if precision in _precisions(form)]
+            raise ValueError(
+                f'None of the forms {", ".join(forms)} has the precision "{precision}". '
+                f"Expected one of {', '.join(able)} among them."
+            )
         for form in forms:
             if form in FORMATS and precision in _precisions(form):
                 check_format(form, precision)
