@@ -384,7 +384,7 @@ def test_a_type_that_onednn_lacks_does_not_tell_that_it_is_off(monkeypatch, recw
     [
         ("keras_resnext", None, "1"),
         pytest.param("keras_resnext", "0", "0", marks=pytest.mark.slow),
-        ("tensorflow", None, None),
+        pytest.param("tensorflow", None, None, marks=pytest.mark.slow),
     ],
 )
 def test_onednn_is_on_unless_tensorflow_was_first(first, setting, expected):

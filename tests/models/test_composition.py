@@ -92,7 +92,7 @@ def _configuration(draw):
         return None
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(st.fixed_dictionaries(VALUES))
 def test_any_mixture_is_built_or_refused_by_name(draw):
     config = _configuration(draw)
