@@ -9,6 +9,7 @@ import pytest
 from toy import NAMES, transformed
 
 from keras_resnext import cli, create_model, describe, preprocessing
+from keras_resnext.cli import inference
 from keras_resnext.errors import DownloadError
 from keras_resnext.evaluation import predict as predict_module
 from keras_resnext.evaluation.predict import find_images, load_classifier, predict
@@ -104,8 +105,8 @@ def test_explanations(capsys, run_folder, pictures, tmp_path):
     assert len(Image.open(folder / f"{files[0].stem}.png").convert("RGB").getcolors(1 << 20)) > 50
 
 
-def test_preprocessing_inside_the_model(classifier, pictures, tmp_path):
-    """A model that takes uint8 images gets them as they are."""
+def test_preprocessing_inside_the_model(classifier, pictures, tmp_path, capsys):
+    """A model that takes uint8 images gets them as they are, and no second preprocessing."""
     image = keras.Input((None, None, 3), dtype="uint8")
     whole = keras.Model(image, classifier.model(classifier.preprocessing(image)))
     whole.save(tmp_path / "whole.keras")
@@ -117,6 +118,16 @@ def test_preprocessing_inside_the_model(classifier, pictures, tmp_path):
         assert a["index"] == b["index"]
         # A pixel of the resized image may lie elsewhere by half of one.
         assert a["probability"] == pytest.approx(b["probability"], abs=0.05)
+    path, target = tmp_path / "whole.keras", tmp_path / "exported"
+    code, _, err = call(capsys, "export", path, "--preprocess", "-o", target)
+    assert code == 2 and "takes uint8 images already" in err and not target.exists()
+
+
+def test_names_with_brackets_are_printed_as_they_are(capsys):
+    classes = [{"name": "[/b] left", "probability": 1.0}]
+    inference._print_answers([{"image": "cat [red].jpg", "classes": classes}])
+    out = capsys.readouterr().out
+    assert "cat [red].jpg" in out and "[/b] left" in out
 
 
 def test_a_model_says_by_itself_what_it_wants(capsys, run_folder, pictures, tmp_path):
