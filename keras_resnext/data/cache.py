@@ -21,6 +21,7 @@ import tensorflow as tf
 from filelock import FileLock, Timeout
 
 from keras_resnext.data.decode import decode
+from keras_resnext.data.forms import Form, fit_form
 from keras_resnext.data.images import describe_broken, file_size, image_fault
 from keras_resnext.data.memory import free_disk, free_memory, readable
 from keras_resnext.data.parts import Part, Records
@@ -41,20 +42,6 @@ ALIGNMENT = 64
 PIXELS, SHAPES, META = "pixels.bin", "shapes.npy", "meta.json"
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Form:
-    """What becomes of a decoded image before it is kept.
-
-    Args:
-        edge: Pixels. With ``size``, the shorter side is resized to this; without, it is made no
-            larger than this.
-        size: Edge of the square that is cropped from the middle, or None: the whole image.
-    """
-
-    edge: int
-    size: int | None
 
 
 @dataclass(frozen=True)
@@ -310,14 +297,13 @@ def _is_in_form(part: Part, form: Form) -> bool:
 # ----------------------------------------------------------------------------------------- keeping
 
 
-def keep(part: Part, form: Form, plan: CachePlan, fit) -> Kept | None:
+def keep(part: Part, form: Form, plan: CachePlan) -> Kept | None:
     """Do what a plan says.
 
     Args:
         part: Of a data set.
         form: Of decoded images.
         plan: From ``plan_cache``.
-        fit: Takes a decoded image and a Form, gives the image in that form.
 
     Returns:
         Kept images, or None: Records that nothing is kept of are read anew in each epoch.
@@ -326,35 +312,35 @@ def keep(part: Part, form: Form, plan: CachePlan, fit) -> Kept | None:
         ValueError: If an image cannot be decoded (it is named), or the disk has no room.
     """
     with tf.device("CPU:0"):  # never in the accelerator's memory
-        return KEEPERS[plan.kind](part, form, plan, fit)
+        return KEEPERS[plan.kind](part, form, plan)
 
 
-def _keep_array(part: Part, form: Form, plan: CachePlan, fit) -> Kept:
+def _keep_array(part: Part, form: Form, plan: CachePlan) -> Kept:
     return Kept(_labels(part), pixels=_shared(np.ascontiguousarray(part.images)))
 
 
-def _keep_nothing(part: Part, form: Form, plan: CachePlan, fit) -> Kept | None:
+def _keep_nothing(part: Part, form: Form, plan: CachePlan) -> Kept | None:
     if isinstance(part.images, Records):
         return None
     if isinstance(part.images, np.ndarray):
-        return _keep_array(part, form, plan, fit)
+        return _keep_array(part, form, plan)
     return Kept(_labels(part), paths=tf.constant(part.images))
 
 
-def _keep_encoded(part: Part, form: Form, plan: CachePlan, fit) -> Kept:
+def _keep_encoded(part: Part, form: Form, plan: CachePlan) -> Kept:
     stream = encoded_stream(part).map(lambda _, contents, label: (contents, label))
     contents, labels = stream.batch(len(part)).get_single_element()
     return Kept(labels, contents=contents)
 
 
-def _keep_decoded(part: Part, form: Form, plan: CachePlan, fit) -> Kept:
+def _keep_decoded(part: Part, form: Form, plan: CachePlan) -> Kept:
     # Pages that are never written to take no memory: the estimate may be generous.
     room = plan.decoded if form.size is not None else int(plan.decoded * SPARE)
     flat, done, shapes, labels = _aligned(room), 0, [], []
-    for image, label in _decoded(part, form, fit):
+    for image, label in _decoded(part, form):
         if done + image.size > room:
             log.warning("decoded images take more than estimated: they are kept encoded")
-            return _keep_encoded(part, form, plan, fit)
+            return _keep_encoded(part, form, plan)
         flat[done : done + image.size] = image.reshape(-1)
         done += image.size
         shapes.append(image.shape)
@@ -362,7 +348,7 @@ def _keep_decoded(part: Part, form: Form, plan: CachePlan, fit) -> Kept:
     return _kept_pixels(flat[:done], np.array(shapes, np.int32), np.array(labels, np.int64))
 
 
-def _keep_file(part: Part, form: Form, plan: CachePlan, fit) -> Kept:
+def _keep_file(part: Part, form: Form, plan: CachePlan) -> Kept:
     folder = plan.folder / _key(part, form)
     if not _is_whole(folder):
         plan.folder.mkdir(parents=True, exist_ok=True)
@@ -370,7 +356,7 @@ def _keep_file(part: Part, form: Form, plan: CachePlan, fit) -> Kept:
             _remove_left_overs(plan.folder)
             if not _is_whole(folder):  # another process may have written it meanwhile
                 _check_disk(plan)
-                _write(folder, _decoded(part, form, fit))
+                _write(folder, _decoded(part, form))
     shapes = np.load(folder / SHAPES, allow_pickle=False)
     flat = np.memmap(folder / PIXELS, np.uint8, mode="c")
     return _kept_pixels(flat, shapes[:, :3], shapes[:, 3].astype(np.int64))
@@ -468,15 +454,18 @@ def numbered_stream(records: Records, seed: tf.Tensor | None) -> tf.data.Dataset
     return stream.filter(belongs).map(lambda number, *rest: (places[number], *rest))
 
 
-def _decoded(part: Part, form: Form, fit) -> Iterator[tuple[np.ndarray, int]]:
+def _decoded(part: Part, form: Form) -> Iterator[tuple[np.ndarray, int]]:
     """Images in their form, and labels, in order; a ValueError names what cannot be decoded."""
     auto = tf.data.AUTOTUNE
     if isinstance(part.images, np.ndarray):
         stream = tf.data.Dataset.from_tensor_slices((part.images, part.labels))
-        stream = stream.map(lambda image, label: (fit(image, form), label), num_parallel_calls=auto)
+        stream = stream.map(
+            lambda image, label: (fit_form(image, form), label), num_parallel_calls=auto
+        )
     else:
         stream = encoded_stream(part).map(
-            lambda _, contents, label: (fit(decode(contents), form), label), num_parallel_calls=auto
+            lambda _, contents, label: (fit_form(decode(contents), form), label),
+            num_parallel_calls=auto,
         )
     try:
         yield from stream.prefetch(64).as_numpy_iterator()

@@ -28,7 +28,7 @@ from keras_resnext.data.augment import (
     find_augmentation,
     fold,
 )
-from keras_resnext.data.cache import CachePlan, Form, Kept, keep, numbered_stream, plan_cache
+from keras_resnext.data.cache import CachePlan, Kept, keep, numbered_stream, plan_cache
 from keras_resnext.data.decode import (
     crop_image,
     decode,
@@ -36,6 +36,7 @@ from keras_resnext.data.decode import (
     pixel_windows,
     relative_windows,
 )
+from keras_resnext.data.forms import Form, fit_form
 from keras_resnext.data.mixing import find_mixing, mix_batch
 from keras_resnext.data.parts import Dataset, Part
 
@@ -224,7 +225,7 @@ def prepare_training(
         drop_remainder,
         deterministic,
         plan,
-        keep(dataset.train, form, plan, fit_form),
+        keep(dataset.train, form, plan),
         maps,
         smoothing_over,
         _table(answers),
@@ -602,7 +603,7 @@ def part_batches(
     """
     batch_size = batch_size or dataset.batch_size
     form = Form(test_edge(dataset, crop), dataset.image_size)
-    kept = keep(part, form, plan_cache(part, form, cache, memory_budget), fit_form)
+    kept = keep(part, form, plan_cache(part, form, cache, memory_budget))
     if kept is not None and kept.pixels is not None and kept.pixels.shape[1:3] == (form.size,) * 2:
         order = tf.data.Dataset.range(len(part)).batch(batch_size)
         batches = order.map(lambda at: (tf.gather(kept.pixels, at), tf.gather(kept.labels, at)))
@@ -681,54 +682,3 @@ def to_pixels(images: np.ndarray, dataset: Dataset) -> np.ndarray:
     """
     pixels = (images * np.array(dataset.std) + np.array(dataset.mean)) * 255
     return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
-
-
-def fit_form(image, form: Form):
-    """Bring a decoded image into a form: see ``cache.Form``.
-
-    Args:
-        image: uint8 of shape (height, width, channels).
-        form: What is wanted.
-
-    Returns:
-        uint8: square, or with its own proportions.
-    """
-    if form.size is not None:
-        return resize_and_crop(image, form.edge, form.size)
-    shape = tf.shape(image)[:2]
-    least = tf.reduce_min(shape)
-
-    def smaller():
-        scale = form.edge / least
-        target = tf.cast(tf.round(tf.cast(shape, tf.float64) * scale), tf.int32)
-        return _rounded(tf.image.resize(image, target, antialias=True))
-
-    return tf.cond(least > form.edge, smaller, lambda: image)
-
-
-def resize_and_crop(image, edge: int, size: int):
-    """Resize the shorter side to ``edge`` and crop the middle; leave an image of that size alone.
-
-    Args:
-        image: uint8 of shape (height, width, channels).
-        edge: Pixels, at least ``size``.
-        size: Edge of the square to give, pixels.
-
-    Returns:
-        uint8 of shape (size, size, channels).
-    """
-    shape = tf.shape(image)[:2]
-
-    def resized():
-        # To whole pixels as torchvision rounds, and as `layers.Preprocessing` does.
-        target = edge * shape // tf.reduce_min(shape)
-        corner = tf.cast(tf.round((target - size) / 2), tf.int32)
-        whole = tf.image.resize(image, target, antialias=True)
-        return _rounded(tf.slice(whole, tf.concat([corner, [0]], 0), [size, size, -1]))
-
-    result = tf.cond(tf.reduce_all(shape == size), lambda: image, resized)
-    return tf.ensure_shape(result, [size, size, image.shape[-1]])
-
-
-def _rounded(image):
-    return tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)

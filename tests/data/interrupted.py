@@ -14,17 +14,18 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_resnext.data import cache, pack, pipeline
+from keras_resnext.data import cache, pack
 from keras_resnext.data.datasets import load_dataset
+from keras_resnext.data.forms import Form
 from keras_resnext.data.sources.packs import PACK
 
-FORM = cache.Form(16, 16)
+FORM = Form(16, 16)
 KILLS = 20
 
 
 def write_cache(source, folder):
     part = load_dataset(source).train
-    cache.keep(part, FORM, cache.plan_cache(part, FORM, folder), pipeline.fit_form)
+    cache.keep(part, FORM, cache.plan_cache(part, FORM, folder))
 
 
 def write_pack(source, folder):

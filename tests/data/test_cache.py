@@ -13,20 +13,21 @@ from PIL import Image
 
 from keras_resnext.data import cache, pack, pipeline
 from keras_resnext.data.datasets import load_dataset
+from keras_resnext.data.forms import Form
 from keras_resnext.data.memory import free_disk, free_memory
 
 pytestmark = pytest.mark.only_tensorflow
-SQUARE = cache.Form(16, 16)
+SQUARE = Form(16, 16)
 
 
 def kept(part, where, form=SQUARE):
-    return cache.keep(part, form, cache.plan_cache(part, form, where), pipeline.fit_form)
+    return cache.keep(part, form, cache.plan_cache(part, form, where))
 
 
 def test_auto_takes_the_first_that_fits(tmp_path, make_folder, monkeypatch):
     """Noise in PNG: encoded images are smaller than decoded ones enlarged to 64."""
     part = load_dataset(make_folder(tmp_path / "a", count=20), 64).train
-    form = cache.Form(64, 64)
+    form = Form(64, 64)
     decoded = cache.plan_cache(part, form, budget=10**9)
     assert decoded.kind == "decoded" and decoded.decoded == len(part) * 64 * 64 * 3
     actual = sum(os.path.getsize(path) for path in part.images)
@@ -36,7 +37,7 @@ def test_auto_takes_the_first_that_fits(tmp_path, make_folder, monkeypatch):
     assert cache.plan_cache(part, form, budget=actual // 2).kind == "nothing"
     monkeypatch.setenv(cache.FOLDER_VARIABLE, str(tmp_path))
     assert cache.plan_cache(part, form, budget=0).kind == "file"
-    assert cache.plan_cache(load_dataset("digits").train, cache.Form(32, 32)).kind == "array"
+    assert cache.plan_cache(load_dataset("digits").train, Form(32, 32)).kind == "array"
 
 
 def test_what_is_asked_for_and_does_not_fit_is_refused(tmp_path, make_folder):
@@ -106,7 +107,7 @@ def test_a_file_cache_is_keyed_by_all_it_depends_on(tmp_path, make_folder):
     np.testing.assert_array_equal(kept(part, where).pixels, first)
     assert (where / next(iter(before)) / cache.PIXELS).stat().st_mtime_ns == stamp  # not rewritten
     assert len(before) == 1
-    kept(part, where, cache.Form(8, 8))
+    kept(part, where, Form(8, 8))
     assert len(caches()) == 2
     # A file that changes, even at the same length, is seen.
     path = Path(part.images[0])

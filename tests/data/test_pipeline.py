@@ -10,6 +10,7 @@ from PIL import Image
 from keras_resnext.data import pipeline
 from keras_resnext.data.cache import find_undecodable, name_undecodable
 from keras_resnext.data.datasets import Dataset, Part, load_dataset
+from keras_resnext.data.forms import resize_and_crop
 
 
 def numbered(count=50, classes=5, size=8):
@@ -136,7 +137,7 @@ def test_photographs_are_tested_on_the_middle(tmp_path, make_folder):
     assert dataset.augmentation == "resized_crop_flip"
     assert pipeline.test_edge(dataset) == 80
     gradient = np.arange(80, dtype=np.uint8)[:, None, None] + np.zeros((80, 80, 3), np.uint8)
-    cropped = pipeline.resize_and_crop(gradient, 80, 70).numpy()
+    cropped = resize_and_crop(gradient, 80, 70).numpy()
     np.testing.assert_array_equal(cropped[:, 0, 0], np.arange(5, 75))
     batch, _ = next(iter(pipeline.training_batches(dataset)))
     assert batch.shape == (8, 70, 70, 3)
