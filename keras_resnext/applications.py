@@ -17,6 +17,7 @@ from keras_resnext.models.config import NetworkConfig
 from keras_resnext.models.description import can_be_described, describe, description
 from keras_resnext.weights.files import find_weights, given_tensors, published
 from keras_resnext.weights.grammar import split_tag, timm_config
+from keras_resnext.weights.load import LOOSELY
 from keras_resnext.weights.sources import SOURCES, source_by_name
 
 
@@ -161,7 +162,7 @@ def from_timm(
         classifier_activation=classifier_activation,
         name=split_tag(name)[0],
     )
-    found.load(network, config, strict)
+    found.load(network, config, strict, LOOSELY)
     _describe_published(network, found.source)
     return network
 
@@ -204,16 +205,20 @@ def preprocessing(name, training=False):
 
 
 def _describe_published(network, source):
-    """Write the transform of a checkpoint into a network, in the size of its input."""
+    """Write the transform of a checkpoint into a network, in the size of its input.
+
+    A transform gives squares: into a network of other images only its classes are written.
+    """
     if source is None or not can_be_described(network):
         return
-    size = network.input_shape[2]
-    images = source.train if size == source.train.size != source.test.size else source.test
-    images = dataclasses.replace(images, size=size or images.size)
+    first = keras.config.image_data_format() == "channels_first"
+    height, width = network.input_shape[2:] if first else network.input_shape[1:3]
+    images = source.train if width == source.train.size != source.test.size else source.test
+    images = dataclasses.replace(images, size=width or images.size)
     named = network.output_shape[1:] == (source.classes,)
     describe(
         network,
-        Preprocessing(**dataclasses.asdict(images)),
+        Preprocessing(**dataclasses.asdict(images)) if height == width else None,
         IMAGENET if named else None,
     )
 

@@ -4,11 +4,11 @@ import pathlib
 
 import keras
 
-from keras_resnext.applications import create_model, from_timm
+from keras_resnext.applications import create_model
 from keras_resnext.errors import one_of
 from keras_resnext.models import variants
-from keras_resnext.weights.files import is_ours
-from keras_resnext.weights.grammar import timm_config
+from keras_resnext.weights.files import ApplicationsFile, is_ours, weights_in
+from keras_resnext.weights.grammar import split_tag, timm_config
 from keras_resnext.weights.load import save_safetensors
 
 
@@ -18,7 +18,8 @@ def convert(source, target, model, classes=None, **overrides):
     Args:
         source: path: a safetensors or PyTorch file by timm's or torchvision's names, an `.h5` of
             keras.applications, or a `.keras` file of ours.
-        target: path: `.keras` or `.weights.h5` for Keras, `.safetensors` for timm.
+        target: path: `.keras` or `.weights.h5` for Keras, `.safetensors` for timm, which has no
+            network of the form of keras.applications.
         model: str, the network's name in our table or at timm.
         classes: int; defaults to those of the source.
         **overrides: fields of the configuration to change.
@@ -36,7 +37,18 @@ def convert(source, target, model, classes=None, **overrides):
     if not target.absolute().parent.is_dir():
         raise ValueError(f'The folder of the target "{target}" does not exist.')
     config = _config(model).replace(**overrides)
-    network = _read(source, model, config, classes, overrides)
+    if is_ours(source):
+        network = _ours(source, model, config, classes)
+    else:
+        found = weights_in(source)
+        if suffix == ".safetensors" and isinstance(found, ApplicationsFile):
+            raise ValueError(
+                f'"{source}" has the form of keras.applications, which no network of timm has: '
+                "give a target that ends in .keras or .weights.h5."
+            )
+        network = create_model(
+            config, weights=found, classes=classes or found.classes, name=split_tag(model)[0]
+        )
     if suffix == ".safetensors":
         save_safetensors(network, config, target)
     elif suffix == ".keras":
@@ -57,15 +69,18 @@ def _config(name):
             raise unknown from None
 
 
-def _read(source, name, config, classes, overrides):
-    if is_ours(source):
-        network = keras.saving.load_model(source)
-        expected = create_model(config, classes=classes or network.output_shape[-1])
-        if [w.path for w in network.weights] != [w.path for w in expected.weights]:
-            raise ValueError(f'"{source}" holds another network than {name}: {network.name}.')
-        return network
-    try:
-        timm_config(name)
-    except ValueError:
-        return create_model(name, weights=source, classes=classes, **overrides)
-    return from_timm(name, source, classes=classes, **overrides)
+def _ours(source, name, config, classes):
+    network = keras.saving.load_model(source, compile=False)
+    expected = create_model(
+        config, classes=classes or network.output_shape[-1], input_shape=network.input_shape[1:]
+    )
+    if _shapes(network) != _shapes(expected):
+        raise ValueError(
+            f'"{source}" holds another network than {name}: {network.name}. Check the name, '
+            "`classes` and the overrides."
+        )
+    return network
+
+
+def _shapes(network):
+    return [(weight.path, tuple(weight.shape)) for weight in network.weights]

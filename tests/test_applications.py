@@ -260,7 +260,7 @@ def test_names_of_weights_are_a_file_format(name):
 @pytest.mark.parametrize(
     "imports",
     [
-        "import keras_resnext, keras",
+        "import keras_resnext; keras_resnext.create_model; import keras",
         pytest.param("import keras; import keras_resnext", marks=pytest.mark.slow),
     ],
 )

@@ -1,14 +1,15 @@
 """Training on from weights that are there: what is taken, what stays, and what learns slowly."""
 
-import re
+import dataclasses
 
 import keras
 
 from keras_resnext.applications import create_model
 from keras_resnext.errors import one_of
-from keras_resnext.weights.files import is_ours
-
-STAGES = 4
+from keras_resnext.models import variants
+from keras_resnext.models.baselines import is_baseline
+from keras_resnext.training.optimizers import STAGES, stage_of
+from keras_resnext.weights.files import find_weights, is_ours
 
 
 def fine_tuned_model(name, weights, classes, **contract):
@@ -40,9 +41,10 @@ def fine_tuned_model(name, weights, classes, **contract):
     (None, 3)
     """
     if is_ours(weights):
-        source = keras.saving.load_model(weights)
+        source = keras.saving.load_model(weights, compile=False)
     else:
-        source = create_model(name, include_top=False, weights=weights, **contract)
+        found, contract = _found(name, weights, contract)
+        source = create_model(name, include_top=False, weights=found, **contract)
     target = create_model(name, classes=classes, **contract)
     taken = {layer.name: layer for layer in source.layers if layer.weights}
     for layer in (layer for layer in target.layers if layer.weights):
@@ -55,7 +57,25 @@ def fine_tuned_model(name, weights, classes, **contract):
                 f'"{layer.name}" does not fit.'
             )
         layer.set_weights(values)
+    ours = {layer.name for layer in target.layers}
+    for layer in taken:
+        if stage_of(layer) is not None and layer not in ours:
+            raise ValueError(
+                f'The weights in "{weights}" are those of another network than {name}: it has no '
+                f'"{layer}".'
+            )
     return target
+
+
+def _found(name, weights, contract):
+    """The weights that are meant, and the contract of a network of the form that they have."""
+    if is_baseline(name):
+        return weights, contract
+    row = variants.get(name)
+    fields = {field.name for field in dataclasses.fields(row.config)}
+    overrides = {key: value for key, value in contract.items() if key in fields}
+    found = find_weights(weights, row)
+    return found, contract | vars(found.adapt(row.config.replace(**overrides)))
 
 
 def freeze(model, through):
@@ -87,67 +107,3 @@ def freeze(model, through):
         if through is not None and stage is not None and stage <= through:
             layer.trainable = False
     return model
-
-
-def stage_of(name):
-    """The stage that a layer's or a weight's name begins with: 0 for the stem, None for the top.
-
-    Example:
-
-    >>> stage_of("stage2_block1_conv2/kernel"), stage_of("stem_conv"), stage_of("predictions")
-    (2, 0, None)
-    """
-    if name.startswith("stem"):
-        return 0
-    match = re.match(r"stage(\d+)_", name)
-    if match:
-        return int(match[1])
-    return STAGES if name.startswith("features") else None
-
-
-@keras.saving.register_keras_serializable("keras_resnext")
-class StagewiseSGD(keras.optimizers.SGD):
-    """SGD whose learning rate falls from the classifier down to the stem.
-
-    The classifier learns at the given rate, each stage below it at `stage_decay` times the rate
-    of the one above (Howard and Ruder, 2018, call it discriminative fine-tuning).
-
-    Args:
-        learning_rate, **kwargs: as in `keras.optimizers.SGD`.
-        stage_decay: float, 0 < stage_decay <= 1.
-
-    Raises:
-        ValueError: if `stage_decay` is out of its range, or on the PyTorch backend, where Keras
-            updates all weights at once.
-
-    Reference:
-        [Howard and Ruder, 2018, section 3.2](https://arxiv.org/abs/1801.06146)
-
-    Example:
-
-    >>> optimizer = StagewiseSGD(0.1, stage_decay=0.5)
-    >>> [optimizer.factor(name) for name in ("predictions/kernel", "stage4_block1_conv1/kernel")]
-    [1.0, 0.5]
-    """
-
-    def __init__(self, learning_rate=0.01, stage_decay=1.0, **kwargs):
-        super().__init__(learning_rate, **kwargs)
-        number = isinstance(stage_decay, (int, float)) and not isinstance(stage_decay, bool)
-        if not number or not 0 < stage_decay <= 1:
-            raise ValueError(f"`stage_decay` needs 0 < stage_decay <= 1. Received: {stage_decay!r}")
-        if stage_decay != 1 and keras.backend.backend() == "torch":
-            raise ValueError("`stage_decay` has no effect on the PyTorch backend: leave it at 1.")
-        self.stage_decay = stage_decay
-
-    def factor(self, name):
-        """What the learning rate of the weight called `name` is multiplied with."""
-        stage = stage_of(name)
-        return 1.0 if stage is None else float(self.stage_decay) ** (STAGES + 1 - stage)
-
-    def update_step(self, gradient, variable, learning_rate):
-        # TensorFlow's optimizers hand over its own variable, which has the path as its name.
-        name = getattr(variable, "path", variable.name)
-        super().update_step(gradient, variable, learning_rate * self.factor(name))
-
-    def get_config(self):
-        return {**super().get_config(), "stage_decay": self.stage_decay}

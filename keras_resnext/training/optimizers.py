@@ -1,13 +1,15 @@
 """The optimizers of recipes, what they decay, and the average of the weights that they keep."""
 
+import re
 from contextlib import contextmanager
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_resnext.training.fine_tune import StagewiseSGD
 from keras_resnext.training.recipes import Recipe
+
+STAGES = 4
 
 
 def build_optimizer(model: keras.Model, recipe: Recipe, schedule) -> keras.optimizers.Optimizer:
@@ -82,6 +84,80 @@ def _sgd(recipe, schedule, shared):
         nesterov=nesterov,
         **shared,
     )
+
+
+def stage_of(name):
+    """The stage that a layer's or a weight's name begins with: 0 for the stem, None for the top.
+
+    Example:
+
+    >>> stage_of("stage2_block1_conv2/kernel"), stage_of("stem_conv"), stage_of("predictions")
+    (2, 0, None)
+    """
+    if name.startswith("stem"):
+        return 0
+    match = re.match(r"stage(\d+)_", name)
+    if match:
+        return int(match[1])
+    return STAGES if name.startswith("features") else None
+
+
+@keras.saving.register_keras_serializable("keras_resnext")
+class StagewiseSGD(keras.optimizers.SGD):
+    """SGD whose learning rate falls from the classifier down to the stem.
+
+    The classifier learns at the given rate, each stage below it at `stage_decay` times the rate
+    of the one above (Howard and Ruder, 2018, call it discriminative fine-tuning). Weights decay
+    at the rates of their stages, too.
+
+    Args:
+        learning_rate, **kwargs: as in `keras.optimizers.SGD`.
+        stage_decay: float, 0 < stage_decay <= 1.
+
+    Raises:
+        ValueError: if `stage_decay` is out of its range, or on the PyTorch backend, where Keras
+            updates all weights at once.
+
+    Reference:
+        [Howard and Ruder, 2018, section 3.2](https://arxiv.org/abs/1801.06146)
+
+    Example:
+
+    >>> optimizer = StagewiseSGD(0.1, stage_decay=0.5)
+    >>> [optimizer.factor(name) for name in ("predictions/kernel", "stage4_block1_conv1/kernel")]
+    [1.0, 0.5]
+    """
+
+    def __init__(self, learning_rate=0.01, stage_decay=1.0, **kwargs):
+        super().__init__(learning_rate, **kwargs)
+        number = isinstance(stage_decay, (int, float)) and not isinstance(stage_decay, bool)
+        if not number or not 0 < stage_decay <= 1:
+            raise ValueError(f"`stage_decay` needs 0 < stage_decay <= 1. Received: {stage_decay!r}")
+        if stage_decay != 1 and keras.backend.backend() == "torch":
+            raise ValueError("`stage_decay` has no effect on the PyTorch backend: leave it at 1.")
+        self.stage_decay = stage_decay
+
+    def factor(self, name):
+        """What the learning rate of the weight called `name` is multiplied with."""
+        stage = stage_of(name)
+        return 1.0 if stage is None else float(self.stage_decay) ** (STAGES + 1 - stage)
+
+    def _apply_weight_decay(self, variables):
+        """Within `update_step`, where each stage has a rate of its own."""
+        if self.stage_decay == 1:
+            super()._apply_weight_decay(variables)
+
+    def update_step(self, gradient, variable, learning_rate):
+        # TensorFlow's optimizers hand over its own variable, which has the path as its name.
+        name = getattr(variable, "path", variable.name)
+        rate = learning_rate * self.factor(name)
+        if self.stage_decay != 1 and self.weight_decay and self._use_weight_decay(variable):
+            decay = ops.cast(rate * self.weight_decay, variable.dtype)
+            self.assign(variable, variable - variable * decay)
+        super().update_step(gradient, variable, rate)
+
+    def get_config(self):
+        return {**super().get_config(), "stage_decay": self.stage_decay}
 
 
 @keras.saving.register_keras_serializable("keras_resnext")

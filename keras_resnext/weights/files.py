@@ -5,6 +5,8 @@ import pathlib
 import warnings
 import zipfile
 
+import h5py
+
 from keras_resnext.weights import keras_names
 from keras_resnext.weights.download import fetch
 from keras_resnext.weights.grammar import timm_form
@@ -18,6 +20,7 @@ class KerasFile:
     """A file that Keras saved of one of our networks."""
 
     path: pathlib.Path
+    classes: int | None = None
     source = None
 
     def adapt(self, config):
@@ -42,6 +45,7 @@ class ApplicationsFile:
 
     path: pathlib.Path
     layers: dict
+    classes: int | None = None
     source = None
 
     def adapt(self, config):
@@ -65,9 +69,9 @@ class Tensors:
         """The configuration of timm's network."""
         return timm_form(config)
 
-    def load(self, network, config, strict=True):
-        """Give the network its weights."""
-        load_tensors(network, config, self.tensors, strict, self.where)
+    def load(self, network, config, strict=True, advice=""):
+        """Give the network its weights; see `load_tensors`."""
+        load_tensors(network, config, self.tensors, strict, self.where, advice)
 
     @property
     def classes(self):
@@ -86,7 +90,8 @@ def find_weights(weights, row):
     Args:
         weights: None; the path of a `.keras` or `.weights.h5` file of ours, of a file of
             keras.applications, of a safetensors or of a PyTorch file by timm's or torchvision's
-            names; or `"imagenet"` or another tag of a published checkpoint.
+            names; or `"imagenet"` or another tag of a published checkpoint. What was found
+            before is given back.
         row: the `Variant` that is built.
 
     Returns:
@@ -95,11 +100,11 @@ def find_weights(weights, row):
     Raises:
         ValueError: if it is none of these, before anything is built.
     """
-    if weights is None:
-        return None
+    if weights is None or isinstance(weights, (KerasFile, ApplicationsFile, Tensors)):
+        return weights
     path = pathlib.Path(weights).expanduser()
     if path.is_file():
-        return _in_file(path)
+        return weights_in(path)
     if path.suffix or len(path.parts) > 1:
         raise ValueError(f'`weights` names a file that is not there: "{weights}".')
     return published(source_of(row, str(weights)))
@@ -131,14 +136,19 @@ def given_tensors(given, source=None):
     return Tensors(where, read_tensors(given), source)
 
 
-def _in_file(path):
-    with path.open("rb") as file:
-        start = file.read(8)
-    if start == b"\x89HDF\r\n\x1a\n":
+def weights_in(path):
+    """Return the weights in a file, by what it begins with, whatever it is called.
+
+    Raises:
+        ValueError: if it is none of weights, or damaged, or not there.
+    """
+    path = pathlib.Path(path).expanduser()
+    if h5py.is_hdf5(path):
         layers = keras_names.read_layers(path)
+        classes = keras_names.classes_of(layers)
         if any(keras_names.is_published(name) for name in layers):
-            return ApplicationsFile(path, layers)
-        return KerasFile(path)
+            return ApplicationsFile(path, layers, classes)
+        return KerasFile(path, classes)
     if _is_keras_archive(path):
         return KerasFile(path)
     return given_tensors(path)

@@ -10,6 +10,7 @@ import re
 from keras_resnext.errors import unknown
 from keras_resnext.models import variants
 from keras_resnext.models.config import ResNetConfig
+from keras_resnext.models.inception_config import InceptionConfig
 
 _NAME = re.compile(
     r"""(?P<wide>wide_)?
@@ -99,11 +100,25 @@ def timm_config(name, blocks=None):
 
 
 def timm_form(config):
-    """Return the configuration with the details that timm's network of that kind has."""
-    for row, overrides in _INCEPTIONS.values():
-        if config == variants.get(row).config:
-            return config.replace(**overrides)
+    """Return the configuration with the details that timm's network of that kind has.
+
+    Its kind is what it is built of; how it trains, and how wide it is, do not matter.
+
+    Example:
+
+    >>> timm_form(variants.get("InceptionV3").config.replace(dropout=0.2)).pool_padding
+    'counted'
+    """
+    if isinstance(config, InceptionConfig):
+        for row, overrides in _INCEPTIONS.values():
+            if _kinds(config) == _kinds(variants.get(row).config):
+                return config.replace(**overrides)
     return config
+
+
+def _kinds(config):
+    """The stem and the modules of an Inception network, without their filters."""
+    return config.stem, [[module.kind for module in stage] for stage in config.stages]
 
 
 def _is_consistent(match):

@@ -72,6 +72,19 @@ def read_layers(path):
         raise ValueError(f'"{path}" is damaged, or no file of weights: {error}') from error
 
 
+def classes_of(layers):
+    """The number of classes of the classifier among the layers; None without one.
+
+    Example:
+
+    >>> import numpy as np
+    >>> classes_of({"predictions": [np.zeros((2048, 10)), np.zeros(10)]})
+    10
+    """
+    arrays = layers.get("predictions")
+    return int(arrays[0].shape[-1]) if arrays else None
+
+
 def _published(file):
     group = file.get("model_weights", file)
     names = [_text(name) for name in group.attrs.get("layer_names", ())]

@@ -9,9 +9,10 @@ from keras_resnext.weights.keras_names import keras_layers
 from keras_resnext.weights.timm_names import from_torch, timm_name, to_torch
 
 _SHOWN = 12
+LOOSELY = "strict=False loads what fits."
 
 
-def load_tensors(model, config, tensors, strict=True, where="the given tensors"):
+def load_tensors(model, config, tensors, strict=True, where="the given tensors", advice=LOOSELY):
     """Give a network the tensors of timm's (or torchvision's) network of the same kind.
 
     Args:
@@ -22,6 +23,7 @@ def load_tensors(model, config, tensors, strict=True, where="the given tensors")
             the classifier's, where the model has no top). Otherwise what does not fit keeps its
             value.
         where: str, what the tensors are called in an error.
+        advice: str, what a strict error ends in.
 
     Returns:
         `model`.
@@ -50,7 +52,7 @@ def load_tensors(model, config, tensors, strict=True, where="the given tensors")
         if not name.startswith("AuxLogits") and (has_top or not is_classifier(name)):
             problems.append((name, "unexpected", str(tensors[name].shape)))
     if problems and (strict or not found):
-        raise ValueError(_table(model, where, problems))
+        raise ValueError(_table(model, where, problems, advice if strict else ""))
     for variable, values in found:
         variable.assign(values)
     return model
@@ -97,7 +99,7 @@ def load_layers(model, config, layers, where="the given layers"):
     return model
 
 
-def _table(model, where, problems):
+def _table(model, where, problems, advice=""):
     """What does not fit, a line each, the commonest kinds first."""
     kinds = [kind for _, kind, _ in problems]
     counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
@@ -109,7 +111,7 @@ def _table(model, where, problems):
         [
             f"The tensors of {where} do not fit {model.name}: {counts}.",
             *lines,
-            "Check the network's name, `classes` and `include_top`; strict=False loads what fits.",
+            f"Check the network's name, `classes` and `include_top`. {advice}".strip(),
         ]
     )
 

@@ -1,12 +1,17 @@
+import h5py
 import keras
 import numpy as np
 import pytest
 import safetensors.numpy
 
 from keras_resnext import cli, create_model
-from keras_resnext.training.fine_tune import StagewiseSGD, fine_tuned_model, freeze, stage_of
+from keras_resnext.convert import convert
+from keras_resnext.models import variants
+from keras_resnext.training.fine_tune import fine_tuned_model, freeze
+from keras_resnext.training.optimizers import StagewiseSGD, stage_of
+from keras_resnext.weights import keras_names
 from keras_resnext.weights.grammar import timm_config
-from keras_resnext.weights.load import to_timm
+from keras_resnext.weights.load import save_safetensors, to_timm
 
 SMALL = {"blocks": (1, 1, 1), "input_shape": (16, 16, 3)}
 
@@ -41,6 +46,9 @@ def test_weights_of_ours(tmp_path):
     _assert_same_backbone(model, source)
     with pytest.raises(ValueError, match="those of another network than ResNet20"):
         fine_tuned_model("ResNet20", tmp_path / "model.keras", classes=3)
+    create_model("ResNeXt35", **{**SMALL, "blocks": (1, 2, 1)}).save(tmp_path / "deep.keras")
+    with pytest.raises(ValueError, match='than ResNeXt35: it has no "stage2_block2'):
+        fine_tuned_model("ResNeXt35", tmp_path / "deep.keras", classes=3, **SMALL)
 
 
 def test_weights_of_timm(tmp_path):
@@ -51,6 +59,57 @@ def test_weights_of_timm(tmp_path):
     _assert_same_backbone(model, source)
     with pytest.raises(ValueError, match="do not fit ResNet34"):
         fine_tuned_model("ResNet34", path, classes=3)
+
+
+# One block a stage, narrow, with every layer that keras.applications' ResNet50 names.
+THIN = {"blocks": (1, 1, 1, 1), "filters": (4, 4, 8, 8), "stem_filters": 4}
+
+
+def _applications_file(path, classes=6):
+    """A narrow ResNet50 in the layout that keras.applications publishes, and our network of it."""
+    model = create_model(
+        keras_names.keras_form(variants.get("ResNet50").config),
+        classes=classes,
+        input_shape=(32, 32, 3),
+        **THIN,
+    )
+    _randomized(model)
+    layers = [layer for layer in model.layers if layer.weights]
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = [keras_names.keras_layer(layer.name) for layer in layers]
+        for layer in layers:
+            group = file.create_group(keras_names.keras_layer(layer.name))
+            group.attrs["weight_names"] = [weight.name for weight in layer.weights]
+            for weight in layer.weights:
+                group[weight.name] = weight.numpy()
+    return model
+
+
+def _features(model):
+    x = np.random.RandomState(0).normal(size=(2, *model.input_shape[1:])).astype("float32")
+    return keras.Model(model.inputs, model.get_layer("avg_pool").output).predict(x, verbose=0)
+
+
+def test_weights_of_keras_applications(tmp_path):
+    """The form that they have there goes with them: biases, the place of the stride, epsilon."""
+    source = _applications_file(tmp_path / "kernels.h5")
+    contract = {"input_shape": (32, 32, 3), **THIN}
+    model = fine_tuned_model("ResNet50", tmp_path / "kernels.h5", classes=3, **contract)
+    assert model.output_shape == (None, 3)
+    _assert_same_backbone(model, source)
+    np.testing.assert_allclose(_features(model), _features(source), rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_weights_of_timms_inception(tmp_path):
+    timms = timm_config("inception_v3").replace(norm_momentum=0.0)
+    source = create_model(timms, classes=6, input_shape=(96, 96, 3))
+    source(np.random.RandomState(1).normal(size=(4, 96, 96, 3)), training=True)
+    save_safetensors(source, timms, tmp_path / "model.safetensors")
+    contract = {"input_shape": (96, 96, 3), "dropout": 0.2}
+    model = fine_tuned_model("InceptionV3", tmp_path / "model.safetensors", classes=3, **contract)
+    _assert_same_backbone(model, source)
+    np.testing.assert_allclose(_features(model), _features(source), rtol=1e-4, atol=1e-5)
 
 
 def test_weights_that_are_not_there():
@@ -103,14 +162,15 @@ def test_freezing_nothing_and_what_is_no_stage():
 
 @pytest.mark.only_tensorflow
 def test_stages_learn_at_their_rates():
-    """One step of plain SGD from the same start, to compare with."""
+    """One step of plain SGD from the same start, to compare with; decay is a part of the step."""
     steps = {}
     x = np.random.RandomState(0).normal(size=(4, 16, 16, 3)).astype("float32")
     for decay in (1.0, 0.5):
         keras.utils.set_random_seed(1)
         model = create_model("ResNeXt35", classes=2, **SMALL)
         before = _values(model, top=True)
-        model.compile(StagewiseSGD(0.1, stage_decay=decay), "sparse_categorical_crossentropy")
+        optimizer = StagewiseSGD(0.1, stage_decay=decay, weight_decay=0.3)
+        model.compile(optimizer, "sparse_categorical_crossentropy")
         model.fit(x, np.arange(4) % 2, batch_size=4, verbose=0)
         after = _values(model, top=True)
         steps[decay] = {path: after[path] - before[path] for path in before}
@@ -175,3 +235,40 @@ def test_convert_both_ways(tmp_path, capsys):
     ):
         assert cli.main(["convert", *wrong]) == 2
         assert said in capsys.readouterr().err
+
+
+def test_convert_a_file_of_keras_applications(tmp_path):
+    """By what is in it, with its own number of classes, under either name of the network."""
+    source = _applications_file(tmp_path / "kernels.h5")
+    for name, target in (("ResNet50", "a.keras"), ("timm/resnet50.a1_in1k", "b.weights.h5")):
+        model = convert(tmp_path / "kernels.h5", tmp_path / target, name, **THIN)
+        assert model.output_shape == (None, 6) and (tmp_path / target).exists()
+        for one, other in zip(model.weights, source.weights, strict=True):
+            np.testing.assert_array_equal(one.numpy(), other.numpy())
+    with pytest.raises(ValueError, match="form of keras.applications, which no network of timm"):
+        convert(tmp_path / "kernels.h5", tmp_path / "c.safetensors", "ResNet50", **THIN)
+    with pytest.raises(ValueError, match="misshapen"):
+        convert(tmp_path / "kernels.h5", tmp_path / "c.keras", "ResNet50", classes=5, **THIN)
+    assert not list(tmp_path.glob("c.*"))
+
+
+def test_tensors_bring_their_classes_to_a_row_of_the_table(tmp_path):
+    fields = {"blocks": (1, 1, 1), "filters": (4, 4, 4), "stem_filters": 4}
+    config = variants.get("ResNet20").config.replace(**fields)
+    save_safetensors(create_model(config, classes=7), config, tmp_path / "a.safetensors")
+    model = convert(tmp_path / "a.safetensors", tmp_path / "a.keras", "ResNet20", **fields)
+    assert model.output_shape == (None, 7)
+
+
+def test_convert_refuses_weights_of_other_shapes(tmp_path):
+    fields = {"blocks": (1, 1, 1), "cardinality": 4, "width_per_group": 16}
+    create_model("ResNeXt35", classes=4, **fields).save(tmp_path / "a.keras")
+    target = tmp_path / "a.safetensors"
+    for other in ({"cardinality": 8, "width_per_group": 8}, {"width_per_group": 8}):
+        with pytest.raises(ValueError, match="holds another network than ResNeXt35"):
+            convert(tmp_path / "a.keras", target, "ResNeXt35", **{**fields, **other})
+    with pytest.raises(ValueError, match="holds another network than ResNeXt35.*`classes`"):
+        convert(tmp_path / "a.keras", target, "ResNeXt35", classes=5, **fields)
+    assert not target.exists()
+    convert(tmp_path / "a.keras", target, "ResNeXt35", classes=4, **fields)
+    assert target.exists()

@@ -12,8 +12,11 @@ from keras.src.legacy.saving import legacy_h5_format
 
 import keras_resnext
 from keras_resnext import create_model, from_timm
+from keras_resnext.models import inception_tables, variants
+from keras_resnext.models.inception_config import Module
 from keras_resnext.weights.grammar import timm_config
 from keras_resnext.weights.load import load_tensors, save_safetensors, to_timm
+from keras_resnext.weights.timm_names import timm_name
 
 
 def _randomized(model):
@@ -113,6 +116,42 @@ def test_the_wrong_network_of_keras_applications_is_refused(tmp_path):
 # ---------------------------------------------------------------------------- timm's tensors
 
 
+def _thin(config):
+    """The same network of two filters a convolution."""
+    stages = [[Module(m.kind, (2,) * len(m.filters)) for m in stage] for stage in config.stages]
+    return config.replace(stem_filters=(2,) * len(config.stem_filters), stages=stages)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fields", [{"dropout": 0.2, "l2": 1e-4}, {"norm_scale": True}], ids=str)
+def test_timms_inception_fits_whatever_else_is_changed(fields, tmp_path):
+    keras.utils.set_random_seed(0)
+    config = _thin(inception_tables.V3)
+    contract = {"classes": 3, "input_shape": (96, 96, 3)}
+    timms = config.replace(norm_scale=True, pool_padding="counted", norm_momentum=0.0)
+    theirs = _randomized(create_model(timms, **contract))
+    theirs(_images(96), training=True)  # or fifty layers would leave nothing of the images
+    save_safetensors(theirs, timms, tmp_path / "model.safetensors")
+    ours = create_model(config, weights=tmp_path / "model.safetensors", **fields, **contract)
+    expected = predict(theirs, _images(96))
+    np.testing.assert_allclose(predict(ours, _images(96)), expected, atol=1e-5)
+    assert expected.std(0).max() > 1e-3
+
+
+def test_strict_is_advised_where_it_can_be_asked_for(tensors, tmp_path):
+    path = tmp_path / "mine.safetensors"
+    safetensors.numpy.save_file(tensors, path)
+    with pytest.raises(ValueError, match="strict=False loads what fits"):
+        from_timm("resnet18", path, classes=3)
+    for build in (
+        lambda: create_model("ResNet18", weights=path, classes=3),
+        lambda: from_timm("resnet18", {"other": np.zeros(3)}, strict=False),
+    ):
+        with pytest.raises(ValueError, match="do not fit") as raised:
+            build()
+        assert "strict=False" not in str(raised.value)
+
+
 def test_a_fine_tuned_file_brings_its_classes(tensors, tmp_path):
     path = tmp_path / "mine.safetensors"
     safetensors.numpy.save_file(tensors, path)
@@ -131,6 +170,15 @@ def test_the_contract_of_the_applications(tensors):
     logits = from_timm("resnet18.a1_in1k", tensors, classifier_activation=None)
     assert logits.layers[-1].activation is keras.activations.linear
     assert logits.name == "resnet18"
+
+
+def test_the_images_of_a_checkpoint_are_known_where_they_are_square(tensors):
+    square = from_timm("resnet18.a1_in1k", tensors, input_shape=(64, 64, 3))
+    assert keras_resnext.preprocessing(square).size == 64
+    for shape in ((96, 64, 3), (None, 64, 3)):
+        model = from_timm("resnet18.a1_in1k", tensors, input_shape=shape)
+        with pytest.raises(ValueError, match="does not know what images it wants"):
+            keras_resnext.preprocessing(model)
 
 
 def test_a_file_without_a_classifier(tensors):
@@ -205,6 +253,40 @@ def test_timm_itself_loads_our_file_strictly(name, tmp_path):
     with torch.inference_mode():
         expected = theirs(torch.tensor(_images(160).transpose(0, 3, 1, 2))).numpy()
     np.testing.assert_allclose(predict(ours, _images(160)), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "name, fields, layer",
+    [
+        ("ResNet50V2", {}, "stage1_block1_preact_norm"),
+        ("BLResNet50", {"blocks": (2, 2, 2, 1)}, "stem_little_conv1"),
+        ("ResNeXt35", {"form": "a", "cardinality": 2}, "stage1_block1_path1_conv1"),
+        ("ResNeXt35", {"form": "b", "cardinality": 2}, "stage1_block1_path1_conv1"),
+        (
+            "ResNeXt35",
+            {"block": "separable", "cardinality": 1},
+            "stage1_block1_conv2_depthwise",
+        ),
+        ("ResNeXt35", {"block": "multi_kernel"}, "stage1_block1_conv2_path1"),
+        ("ResNet50", {"attention": "sk_assembled"}, "stage1_block1_conv2_attention"),
+    ],
+)
+def test_what_timm_has_no_layer_for_is_said(name, fields, layer):
+    small = {"blocks": (1, 1, 1), "filters": (16, 16, 16), "stem_filters": 16}
+    config = variants.get(name).config
+    small = small if len(config.blocks) == 3 else {"blocks": (1, 1, 1, 1), "filters": (16,) * 4}
+    config = config.replace(**{**small, **fields})
+    model = create_model(config, classes=2)
+    with pytest.raises(ValueError, match=f'timm has no network with a layer "{layer}"'):
+        to_timm(model, config)
+    with pytest.raises(ValueError, match="timm has no network with a layer"):
+        load_tensors(model, config, {"conv1.weight": np.zeros(1)}, strict=False)
+
+
+def test_every_layer_that_timm_lacks_is_a_value_error():
+    for layer in ("stem_big", "stem_merge_norm", "stage1_big_block1_conv1", "features_norm"):
+        with pytest.raises(ValueError, match=f'no network with a layer "{layer}"'):
+            timm_name(f"{layer}/kernel", variants.get("ResNet50").config)
 
 
 # ------------------------------------------------------------------------- published checkpoints

@@ -1,7 +1,7 @@
 import pytest
 
 from keras_resnext.models import variants
-from keras_resnext.weights.grammar import split_tag, timm_config
+from keras_resnext.weights.grammar import split_tag, timm_config, timm_form
 from keras_resnext.weights.sources import timm_network
 
 # timm's names for the rows of our table, written out.
@@ -50,6 +50,17 @@ def test_names_mean_the_rows_of_the_table(name):
 def test_names_that_no_table_has(name, fields):
     config = timm_config(name)
     assert {field: getattr(config, field) for field in fields} == fields
+
+
+@pytest.mark.parametrize("name", ["InceptionV3", "InceptionV4", "InceptionResNetV2"])
+def test_timms_details_are_of_the_network_whatever_else_is_changed(name):
+    row = variants.get(name)
+    fields = {"dropout": 0.3, "l2": 1e-4, "norm_momentum": 0.9, "norm_scale": True}
+    expected = timm_config(timm_network(row)).replace(**fields)
+    assert timm_form(row.config.replace(**fields)) == expected
+    for other in ("InceptionV2", "InceptionResNetV2Paper", "ResNet50V2"):
+        config = variants.get(other).config
+        assert timm_form(config) == config
 
 
 def test_a_depth_that_is_not_published_takes_the_blocks_that_are_given():
