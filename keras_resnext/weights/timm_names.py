@@ -23,7 +23,10 @@ _WEIGHTS = {
 # kernel.
 _ATTENTION = {"reduce": "fc1", "expand": "fc2", "conv": "conv"}
 _SELECTIVE = {"reduce": "fc_reduce", "norm": "bn", "select": "fc_select"}
-_LAYER = re.compile(r"stage(\d+)_block(\d+)_(conv\d|shortcut|attention)(?:_(\w+?))??(_norm)?")
+_STEM = re.compile(r"stem_conv(\d?)(_norm)?")
+_LAYER = re.compile(
+    r"stage(\d+)_block(\d+)_(conv\d|shortcut|attention)(?:_(path\d|attention))?(_norm)?"
+)
 
 
 def timm_name(path, config):
@@ -59,9 +62,13 @@ def timm_name(path, config):
 def _residual(layer, inner, weight, config):
     if layer == "predictions":
         return f"fc.{weight}"
-    if layer.startswith("stem"):
-        return f"{_stem(layer, config)}.{weight}"
-    stage, block, part, rest, norm = _LAYER.fullmatch(layer).groups()
+    if stem := _STEM.fullmatch(layer):
+        return f"{_stem(*stem.groups())}.{weight}"
+    match = _LAYER.fullmatch(layer)
+    selective = config.attention in ("sk", "sk_split")
+    if not match or (match[4] and not selective):
+        raise ValueError(f'timm has no network with a layer "{layer}".')
+    stage, block, part, rest, norm = match.groups()
     if part == "attention":
         name = f"se.{_ATTENTION[inner[0]]}"
     elif part == "shortcut":
@@ -72,22 +79,20 @@ def _residual(layer, inner, weight, config):
     elif rest:
         index = int(rest.removeprefix("path")) - 1
         name = f"{part}.paths.{index}.{'bn' if norm else 'conv'}"
-    elif config.attention in ("sk", "sk_split"):
+    elif selective:
         name = f"{part}.{'bn' if norm else 'conv'}"
     else:
         name = part.replace("conv", "bn") if norm else part
     return f"layer{stage}.{int(block) - 1}.{name}.{weight}"
 
 
-def _stem(layer, config):
+def _stem(number, norm):
     """`conv1` and `bn1`; of three convolutions, `conv1.{0,1,3,4,6}` and `bn1`."""
-    norm = layer.endswith("_norm")
-    number = layer.removesuffix("_norm").removeprefix("stem_conv")
     if not number:
         return "bn1" if norm else "conv1"
     if norm and number == "3":
         return "bn1"
-    return f"conv1.{3 * (int(number) - 1) + norm}"
+    return f"conv1.{3 * (int(number) - 1) + bool(norm)}"
 
 
 def from_torch(tensor, shape):
