@@ -37,10 +37,11 @@ class BatchNormalization(keras.layers.BatchNormalization):
             return super().call(inputs, training=training, mask=mask)
 
         fused = backends.current()
-        mean = ops.convert_to_tensor(self.moving_mean)
-        variance = ops.convert_to_tensor(self.moving_variance)
-        gamma = ops.ones_like(mean) if self.gamma is None else ops.convert_to_tensor(self.gamma)
-        beta = ops.zeros_like(mean) if self.beta is None else ops.convert_to_tensor(self.beta)
+        # Of half precision under the policies "float16" and "bfloat16"; computed in float32.
+        mean = ops.cast(self.moving_mean, "float32")
+        variance = ops.cast(self.moving_variance, "float32")
+        gamma = ops.ones_like(mean) if self.gamma is None else ops.cast(self.gamma, "float32")
+        beta = ops.zeros_like(mean) if self.beta is None else ops.cast(self.beta, "float32")
         if not (training and self.trainable):
             return fused.batch_norm_inference(
                 inputs, gamma, beta, mean, variance, self.epsilon, data_format
