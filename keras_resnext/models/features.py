@@ -9,7 +9,6 @@ import keras
 _ON_THE_MAIN_PATH = re.compile(
     r"stem\w*_relu|(?P<stage>stage\d+_(block\d+|merge)_(out|preact_relu)|features(_conv)?_relu)"
 )
-_OPEN_SIZE = 256
 
 
 def feature_extractor(model, levels=None):
@@ -59,14 +58,26 @@ def _last_of_each_level(model):
     """From each level to its tensor and whether a stage ends in it, the largest map first."""
     matches = {layer.name: _ON_THE_MAIN_PATH.fullmatch(layer.name) for layer in model.layers}
     layers = [layer for layer in model.layers if matches[layer.name]]
-    if not layers:
-        return {}
-    first = 1 if keras.config.image_data_format() == "channels_last" else 2
-    image = [1, *(size or _OPEN_SIZE for size in model.input_shape[1:])]
-    maps = keras.Model(model.inputs, [layer.output for layer in layers])
-    shapes = maps.compute_output_shape(tuple(image))
+    strides = _strides(model) if layers else {}
     found = {}
-    for layer, shape in zip(layers, shapes, strict=True):
-        level = f"C{round(math.log2(image[first] / shape[first]))}"
+    for layer in layers:
+        level = f"C{round(math.log2(strides[id(layer.output)]))}"
         found[level] = (layer.output, bool(matches[layer.name]["stage"]))
     return dict(sorted(found.items()))
+
+
+def _strides(model):
+    """From each tensor's identity to the product of the strides on its way from the image.
+
+    Sizes would not do: those of small images are rounded, and cut by layers that do not pad.
+    """
+    graph = getattr(model, "_functional", model)
+    found = {}
+    for depth in sorted(graph._nodes_by_depth, reverse=True):
+        for node in graph._nodes_by_depth[depth]:
+            # Of maps that are joined the larger counts: Big-Little repeats the other's pixels.
+            before = min((found[id(x)] for x in node.input_tensors), default=1)
+            stride = getattr(node.operation, "strides", 1)
+            stride = stride if isinstance(stride, int) else stride[0]
+            found.update((id(x), before * stride) for x in node.output_tensors)
+    return found

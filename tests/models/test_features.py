@@ -2,8 +2,9 @@ import keras
 import numpy as np
 import pytest
 from eager import predict
+from tiny_inception import TINY_V3
 
-from keras_resnext import create_model, feature_extractor
+from keras_resnext import ResNetConfig, create_model, feature_extractor
 from keras_resnext.models import variants
 
 SIZE = 96
@@ -49,6 +50,30 @@ def test_every_row_has_its_stages():
     for row in kinds.values():
         model = create_model(row.name, blocks=(1, 1, 1))
         assert list(feature_extractor(model).output) == ["C0", "C1", "C2"]
+
+
+@pytest.mark.parametrize(
+    "config, size",
+    [
+        (TINY_V3, 75),
+        (TINY_V3, 128),
+        (ResNetConfig(blocks=(1, 1, 1, 1), filters=(4, 4, 8, 8)), 40),
+        (ResNetConfig(blocks=(1, 1, 1, 1), filters=(4, 4, 8, 8)), 33),
+        (ResNetConfig(blocks=(1, 1, 1, 1), filters=(4, 4, 8, 8), preactivation=True), 40),
+        (ResNetConfig(blocks=(2, 2, 2, 1), filters=(8, 8, 8, 8), big_little=(2, 2)), 40),
+    ],
+)
+def test_levels_are_those_of_the_stages_at_every_size(config, size):
+    """Also where maps of 5 and 3 pixels round to the same ratio, or lose their borders."""
+    model = create_model(config, include_top=False, input_shape=(size, size, 3))
+    open_model = create_model(config, include_top=False, input_shape=(None, None, 3))
+    found = {
+        level: tensor._keras_history.operation.name
+        for level, tensor in feature_extractor(model).output.items()
+    }
+    assert list(found)[-3:] == ["C3", "C4", "C5"]
+    expected = feature_extractor(open_model).output
+    assert found == {k: x._keras_history.operation.name for k, x in expected.items()}
 
 
 def test_a_loaded_model_and_chosen_levels(tmp_path):
