@@ -189,7 +189,7 @@ def sample_images(model) -> list[np.ndarray]:
 
     Args:
         model: Takes uint8 photographs as they are, or float images of its input shape, 224 pixels
-            where that is open.
+            where that is open; colours are repeated or left out where it has other channels.
     """
     from sklearn.datasets import load_sample_images
 
@@ -205,8 +205,11 @@ def sample_images(model) -> list[np.ndarray]:
     batches = [image[None] for image in (*photographs, *parts)]
     if model.inputs[0].dtype == "uint8":
         return batches
-    layer = Preprocessing(model.input_shape[1] or 224)
-    return [np.asarray(layer(batch)) for batch in batches]
+    height, width, channels = model.input_shape[1:]
+    height, width = height or 224, width or 224
+    layer = Preprocessing(max(height, width))
+    colours = [channel % 3 for channel in range(channels)]
+    return [np.asarray(layer(batch))[:, :height, :width, colours] for batch in batches]
 
 
 def _check_backend() -> None:

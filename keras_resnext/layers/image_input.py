@@ -24,8 +24,9 @@ class Description:
 class ImageInput(keras.layers.InputLayer):
     """`keras.layers.InputLayer` with a description of the network, which is saved with it.
 
-    Whatever Keras makes of the network afterwards (a file, a copy, a model of its features) begins
-    with the same input layer, and so keeps the description. `keras_resnext.describe` writes it.
+    A file of the network, or a model of its features, begins with the same input layer, and so
+    keeps the description; `keras.models.clone_model` gives a copy an input of its own, without.
+    `keras_resnext.describe` writes it.
 
     Args:
         shape: tuple, the image's.

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from keras_resnext.models.auxiliary import AuxiliaryModel
 from keras_resnext.models.builders import undisturbed
 from keras_resnext.models.description import image_inputs_like
 
@@ -80,17 +81,9 @@ def with_dtype_policy(model, dtype):
 
 def _rebuilt(model, norms, dtype):
     """The model with each batch norm of `norms` in the layer that is its key."""
-    clones = _Clones(norms, {x._keras_history.operation for x in model.outputs}, dtype)
+    clones = _Clones(norms, set(_last(model)), dtype)
     with undisturbed(len(model.layers)):
-        # A Sequential model keeps identities where its batch norms were.
-        sequential = isinstance(model, keras.Sequential)
-        result = keras.models.clone_model(
-            model,
-            input_tensors=None if sequential else image_inputs_like(model),
-            clone_function=clones.make,
-            call_function=None if sequential else clones.call,
-            recursive=True,
-        )
+        result = clones.of_model(model)
     for layer, clone in clones.made.items():
         if layer in norms:
             clone.set_weights(_folded_weights(layer, norms[layer]))
@@ -99,15 +92,46 @@ def _rebuilt(model, norms, dtype):
     return result
 
 
+def _last(model):
+    """The operations that give a model's outputs, also from within the models at its end."""
+    for x in model.outputs:
+        operation = x._keras_history.operation
+        yield from _last(operation) if _is_graph(operation) else (operation,)
+
+
+def _is_graph(operation):
+    return isinstance(operation, keras.Model) and bool(getattr(operation, "inputs", None))
+
+
 class _Clones:
     """What `keras.models.clone_model` asks for: the clone of a layer, and its outputs."""
 
     def __init__(self, norms, last, dtype):
         self.norms, self.folded = norms, set(norms.values())
         self.last, self.dtype = last, dtype
-        self.made, self.skipped = {}, set()
+        self.made, self.models, self.skipped = {}, {}, set()
+
+    def of_model(self, model):
+        """Keras would clone a model within the model too, but not what this package adds to it."""
+        # A Sequential model keeps identities where its batch norms were.
+        sequential = isinstance(model, keras.Sequential)
+        clone = keras.models.clone_model(
+            model,
+            input_tensors=None if sequential else image_inputs_like(model),
+            clone_function=self.make,
+            call_function=None if sequential else self.call,
+        )
+        if isinstance(model, AuxiliaryModel):
+            clone.auxiliary_weight = model.auxiliary_weight
+        return clone
 
     def make(self, layer):
+        if _is_graph(layer):
+            if layer not in self.models:
+                self.models[layer] = self.of_model(layer)
+            return self.models[layer]
+        if layer in self.made:  # by another of the models
+            return self.made[layer]
         if layer in self.folded:
             clone = layers.Identity(name=layer.name, dtype=layer.dtype_policy)
             self.skipped.add(clone)

@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 from toy import transformed
 
-from keras_resnext import cli, describe, export
+from keras_resnext import cli, create_model, describe, export
 from keras_resnext.evaluation.predict import load_classifier, read_image
 from keras_resnext.export import FORMATS, export_model
+from keras_resnext.models import variants
 
 pytestmark = pytest.mark.only_tensorflow
 # Largest difference of probabilities: rounding, seven digits of bfloat16, 256 levels.
@@ -143,6 +144,14 @@ def test_images_of_another_range_are_warned_of(run_folder, tmp_path):
     pixels = [np.full((1, 32, 32, 3), 200, "float32")]
     with pytest.warns(UserWarning, match="wants normalized images"):
         export_model(classifier.model, tmp_path / "model", images=pixels)
+
+
+@pytest.mark.parametrize("shape", [(96, 64, 3), (32, 32, 1), (None, 48, 4)], ids=str)
+def test_photographs_of_the_models_own_shape(shape, tmp_path):
+    """Of another height than width, and of other than three channels."""
+    config = variants.get("ResNet20").config.replace(blocks=(1, 1, 1))
+    report = export_model(create_model(config, input_shape=shape), tmp_path / "model")
+    assert report["images"] == 14 and report["largest_difference"] < 1e-4
 
 
 def test_a_mixed_model_is_exported_in_float32(classifier, tmp_path):

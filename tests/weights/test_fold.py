@@ -5,8 +5,11 @@ import numpy as np
 import pytest
 from marked import rows
 
-from keras_resnext import ResNetConfig, create_model, fold_batch_norm
+from keras_resnext import ResNetConfig, create_model, describe, fold_batch_norm
 from keras_resnext.models import variants
+from keras_resnext.models.auxiliary import AuxiliaryModel
+from keras_resnext.models.description import description
+from keras_resnext.weights.fold import with_dtype_policy
 
 SIZE = 64
 
@@ -149,6 +152,50 @@ def test_another_precision(dtype, randomise):
     tolerance = {"float32": 1e-4, "mixed_bfloat16": 0.05}[dtype]
     expected = outputs(model, x)
     np.testing.assert_allclose(outputs(folded, x), expected, atol=tolerance * np.ptp(expected))
+
+
+def behind(model):
+    """The model as a part of another, as an export puts its preprocessing in front."""
+    image = keras.Input(model.input_shape[1:])
+    return keras.Model(image, model(keras.layers.Rescaling(2.0)(image)))
+
+
+@pytest.mark.parametrize("wrap", [behind, lambda model: behind(behind(model))])
+@pytest.mark.parametrize("rebuild", [fold_batch_norm, with_dtype_policy])
+def test_models_within_models_end_in_float32_too(rebuild, wrap, randomise):
+    small = {"blocks": (1, 1), "filters": (16, 16), "stem_filters": 16}
+    network = create_model("ResNet20", **small)
+    describe(network, class_names=[str(number) for number in range(10)])
+    model = wrap(network)
+    randomise(model)
+    found = rebuild(model, "mixed_bfloat16")
+    policies = {x.name: x.dtype_policy.name for x in found._flatten_layers()}
+    assert policies["predictions"] == "float32" and policies["stem_conv"] == "mixed_bfloat16"
+    assert description(found) == description(model) and description(found).class_names
+    x = images(size=32)
+    np.testing.assert_allclose(outputs(found, x), outputs(model, x), atol=0.1)
+
+
+def test_what_models_share_is_shared(randomise):
+    shared = keras.layers.Dense(4, name="shared")
+    inner = keras.Sequential([keras.Input((4,)), shared])
+    image = keras.Input((4,))
+    model = keras.Model(image, inner(inner(shared(image))))
+    randomise(model)
+    found = with_dtype_policy(model, "float32")
+    assert len(found.weights) == len(model.weights) == 2
+    x = np.random.RandomState(0).normal(size=(2, 4)).astype("float32")
+    np.testing.assert_allclose(outputs(found, x), outputs(model, x), atol=1e-6)
+
+
+@pytest.mark.parametrize("rebuild", [fold_batch_norm, with_dtype_policy])
+def test_auxiliary_losses_keep_their_weight(rebuild):
+    image = keras.Input((4,))
+    heads = [keras.layers.Dense(2, name=name)(image) for name in ("main", "auxiliary")]
+    model = AuxiliaryModel(image, heads, "heads", auxiliary_weight=0.4)
+    assert rebuild(model, "float32").auxiliary_weight == 0.4
+    (inner,) = (x for x in rebuild(behind(model), "float32").layers if x.name == model.name)
+    assert inner.auxiliary_weight == 0.4
 
 
 def test_a_subclassed_model_is_refused():
