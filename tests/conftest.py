@@ -35,6 +35,13 @@ def _memory(request):
         gc.collect()
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _functions():
+    """TensorFlow takes the longer to forget a function the more of them there are."""
+    yield
+    gc.collect()
+
+
 @pytest.fixture
 def toy(tmp_path):
     """An .npz of two classes, dark and bright."""

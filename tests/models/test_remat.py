@@ -66,7 +66,7 @@ def trained(name, remat, policy="float32", steps=3):
         pytest.param("mixed_float16", 3, 5e-2, marks=pytest.mark.slow),
     ],
 )
-@pytest.mark.parametrize("name", rows(NETWORKS, slow=["big_little"]))
+@pytest.mark.parametrize("name", rows(NETWORKS, slow=["big_little", "auxiliary"]))
 def test_it_trains_as_the_network_does(name, policy, steps, tolerance):
     """Up to rounding: where a tensor has several uses its gradients are added in another order.
 

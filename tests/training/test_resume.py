@@ -16,6 +16,7 @@ import keras
 import numpy as np
 import pytest
 from rich.console import Console
+from safetensors import safe_open
 
 from keras_resnext import ResNetConfig, create_model
 from keras_resnext.data.datasets import Part
@@ -128,17 +129,26 @@ def interrupted(*_, **__):
 def test_ctrl_c_in_a_test_keeps_the_metrics_of_the_epoch(tmp_path, dataset, monkeypatch):
     """And so it does where a resumed run has not begun its first step."""
     recipe = replace(RECIPE, epochs=1)
-    run(dataset, tmp_path / "whole", recipe)
     with monkeypatch.context() as patched:
         patched.setattr(callbacks.StopSafely, "on_test_batch_end", interrupted)
-        run(dataset, tmp_path / "run", recipe)
-    at = checkpoint.position_of(tmp_path / "run" / CHECKPOINT)
+        run(dataset, tmp_path, recipe)
+    at, sums = checkpoint.position_of(tmp_path / CHECKPOINT), metrics(tmp_path)
     assert (at.epoch, at.step, at.history) == (0, 12, [])
+    # Keras counts the batches of the loss, and the images of each accuracy.
+    assert [float(value) for value in sums[1::2]] == [12 * 16, 12 * 16, 12 * 16]
     with monkeypatch.context() as patched:
         patched.setattr(keras.Model, "evaluate", interrupted)
-        run(dataset, tmp_path / "run", recipe, resume=True)
-    run(dataset, tmp_path / "run", recipe, resume=True)
-    assert history(tmp_path / "run") == history(tmp_path / "whole")
+        run(dataset, tmp_path, recipe, resume=True)
+    np.testing.assert_array_equal(metrics(tmp_path), sums)
+    model = run(dataset, tmp_path, recipe, resume=True)
+    (row,) = history(tmp_path)
+    assert float(row["loss"]) == pytest.approx(sums[0] / sums[1], rel=1e-5)
+    assert int(model.optimizer.variables[0]) == 12
+
+
+def metrics(folder):
+    with safe_open(folder / CHECKPOINT, framework="numpy") as file:
+        return [file.get_tensor(name) for name in sorted(file.keys()) if "metric" in name]
 
 
 @pytest.mark.slow
