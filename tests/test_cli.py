@@ -280,6 +280,7 @@ def test_train_by_arguments(toy, tmp_path, capsys):
     assert json.loads((output / "summary.json").read_text())["epochs"] == 2
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_was_computed(toy, tmp_path):
     output = tmp_path / "run"
     arguments = ["train", "--model", "ResNet20", *SHALLOW, "--data", toy, "--output", output]

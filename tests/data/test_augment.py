@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from marked import rows
 from PIL import Image, ImageEnhance
 from sklearn.datasets import load_sample_image
 
@@ -113,7 +114,7 @@ def test_random_resized_crop_draws_areas_and_shapes_in_range():
     assert left.min() < 5 and left.max() > 45
 
 
-@pytest.mark.parametrize("name", AUGMENTATIONS)
+@pytest.mark.parametrize("name", rows(AUGMENTATIONS, slow=["augmix"]))
 def test_every_row_is_seeded_and_the_same_in_tf_data(images, name):
     row = AUGMENTATIONS[name]
     margin = 5 if row.crop else 0

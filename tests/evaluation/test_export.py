@@ -12,7 +12,7 @@ from toy import transformed
 
 from keras_resnext import cli, create_model, describe, export
 from keras_resnext.evaluation.predict import load_classifier, read_image
-from keras_resnext.export import FORMATS, export_model
+from keras_resnext.export import FORMATS, export_model, sample_images
 from keras_resnext.models import variants
 
 pytestmark = pytest.mark.only_tensorflow
@@ -147,10 +147,17 @@ def test_images_of_another_range_are_warned_of(run_folder, tmp_path):
 
 
 @pytest.mark.parametrize("shape", [(96, 64, 3), (32, 32, 1), (None, 48, 4)], ids=str)
-def test_photographs_of_the_models_own_shape(shape, tmp_path):
+def test_photographs_of_the_models_own_shape(shape):
     """Of another height than width, and of other than three channels."""
+    inputs = keras.Input(shape)
+    images = sample_images(keras.Model(inputs, keras.layers.Flatten()(inputs)))
+    assert {image.shape for image in images} == {(1, shape[0] or 224, *shape[1:])}
+    assert len({image.tobytes() for image in images}) == 14
+
+
+def test_a_network_of_another_height_than_width(tmp_path):
     config = variants.get("ResNet20").config.replace(blocks=(1, 1, 1))
-    report = export_model(create_model(config, input_shape=shape), tmp_path / "model")
+    report = export_model(create_model(config, input_shape=(96, 64, 3)), tmp_path / "model")
     assert report["images"] == 14 and report["largest_difference"] < 1e-4
 
 

@@ -114,9 +114,8 @@ def test_printed_inception_resnet_v2_by_arithmetic():
 # -------------------------------------------------------------------------- keras.applications
 
 
-@pytest.mark.parametrize(
-    "name", ["InceptionV3", pytest.param("InceptionResNetV2", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["InceptionV3", "InceptionResNetV2"])
 def test_predictions_are_those_of_keras_applications(name):
     headless = {"weights": None, "include_top": False, "pooling": "avg"}
     theirs = getattr(keras.applications, name)(input_shape=(None, None, 3), **headless)

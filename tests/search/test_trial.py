@@ -74,6 +74,7 @@ def test_the_test_part_is_never_seen(arrays):
     assert not (parts[0] | parts[1]) & test and not parts[0] & parts[1]
 
 
+@pytest.mark.slow
 def test_executions_are_averaged_and_finished_ones_not_repeated(make_trial):
     folder = make_trial("0", executions=2)
     result = trial_module.run(folder)

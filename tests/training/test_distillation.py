@@ -70,6 +70,7 @@ def test_the_loss_is_scaled_as_without_a_teacher():
     assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
 
 
+@pytest.mark.slow
 def test_a_run_with_a_teacher_online_and_stored(tmp_path, dataset, make_model):
     teacher = make_model()
     quiet = Console(file=StringIO())

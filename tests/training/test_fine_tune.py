@@ -214,6 +214,7 @@ def test_the_command_line_fine_tunes(tmp_path, precision, capsys):
     assert "a file that is not there" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_convert_both_ways(tmp_path, capsys):
     config = timm_config("skresnet18")
     source = _randomized(create_model(config, classes=4))
