@@ -25,6 +25,7 @@ import numpy as np
 from rich.console import Console
 
 from keras_resnext.data.datasets import SOURCES, load_dataset
+from keras_resnext.data.sources import arrays
 from keras_resnext.errors import one_of
 from keras_resnext.models import variants
 from keras_resnext.search import oracles
@@ -205,6 +206,8 @@ def search(
     if image_size is None:
         image_size = variants.get(space.model).input_size
     dataset = load_dataset(data, image_size, seed, on_error)
+    if isinstance(data, Mapping):
+        data = arrays.plain(data)
     if epochs is None:
         epochs = space.training.epochs or dataset.epochs
     if trials is None and oracle in ("random", "bayesian"):
@@ -239,9 +242,8 @@ def _source(data, folder: Folder) -> str:
     if isinstance(data, Mapping):
         digest = hashlib.sha256()
         for name in sorted(data):
-            array = np.asarray(data[name])
-            digest.update(f"{name} {array.dtype} {array.shape}".encode())
-            digest.update(array.tobytes())
+            digest.update(f"{name} {data[name].dtype} {data[name].shape}".encode())
+            digest.update(data[name].tobytes())
         return str(folder.path.absolute() / f"data-{digest.hexdigest()[:16]}.npz")
     given, absolute = str(data), str(Path(data).absolute())
     # "digits" is built in, whatever folder has that name.

@@ -186,12 +186,7 @@ class Space:
         for name in (*self.vary, *self.fixed):
             self._check_name(name)
         _ = self.base, self.training  # whose fixed fields are checked together
-        for name, value in self.fixed.items():
-            self._check_value(name, value)
-        for parameter in self.parameters():
-            for value in _extremes(parameter):
-                self._check_value(parameter.name, value)
-        self._check_networks()
+        self._check_combinations()
 
     @property
     def base(self) -> ResNetConfig:
@@ -269,20 +264,13 @@ class Space:
                 f'"{self.weights}".'
             )
 
-    def _check_value(self, name, value):
-        """A value of a network is judged with all others: by itself it may well be impossible."""
-        if name in TRAINING:
-            self.training.replace(**{name: value})
-        elif name in COSTLESS:
-            self.base.replace(**{name: value})
-
-    def _check_networks(self):
-        """Refuse a value that no network has, whatever the values of the others are."""
-        base = self.base
-        tried = {p.name: tuple(_extremes(p)) for p in self.parameters() if p.name in NETWORK}
-        for name, values in tried.items():
-            for value in values:
-                _check_some_network(base, {**tried, name: (value,)})
+    def _check_combinations(self):
+        """Refuse a value that is impossible whatever the values of the others are."""
+        for base, own in ((self.base, NETWORK), (self.training, TRAINING)):
+            tried = {p.name: tuple(_extremes(p)) for p in self.parameters() if p.name in own}
+            for name, values in tried.items():
+                for value in values:
+                    _check_some_combination(base, {**tried, name: (value,)})
 
     def _parameter(self, name, values):
         default = getattr(self.training if name in TRAINING else self.base, name)
@@ -614,8 +602,8 @@ def _keeping(choice: Choice, keys) -> Choice:
     return Choice(choice.name, values, default)
 
 
-def _check_some_network(base: ResNetConfig, tried: Mapping[str, Sequence]) -> None:
-    """Raise the configuration's own error if it refuses every combination of values."""
+def _check_some_combination(base: ResNetConfig | Recipe, tried: Mapping[str, Sequence]) -> None:
+    """Raise the error of the configuration, or recipe, if it refuses every combination."""
     refused = None
     for values in itertools.product(*tried.values()):
         try:

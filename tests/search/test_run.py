@@ -230,10 +230,15 @@ def test_arrays_lie_beside_the_search_and_others_are_another(space, at_once, arr
     with pytest.raises(ValueError, match="at least 1"):
         search(space, arrays, tmp_path / "s", workers=0)
     assert not (tmp_path / "s").exists()
+    names = ["1st", "2nd", "3rd", "4th"]
+    arrays["class_names"] = np.array(names, dtype=object)
+    arrays["of no use"] = np.array([{}], dtype=object)
     search(space, arrays, tmp_path / "s", oracle="random", trials=1)
     kept = load_dataset(Folder(tmp_path / "s").trials()[0].spec["data"])
     np.testing.assert_array_equal(kept.train.images, arrays["x_train"])
-    assert search(space, dict(arrays), tmp_path / "s", oracle="random", trials=2)["completed"] == 2
+    assert kept.class_names == tuple(names)
+    again = {**arrays, "class_names": names}
+    assert search(space, again, tmp_path / "s", oracle="random", trials=2)["completed"] == 2
     with pytest.raises(ValueError, match="holds a search with data="):
         search(space, {**arrays, "y_train": arrays["y_train"][::-1]}, tmp_path / "s", trials=2)
     assert len(list((tmp_path / "s").glob("data-*.npz"))) == 1

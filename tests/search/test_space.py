@@ -133,6 +133,10 @@ WRONG = {
     "a shape under weights": ({"weights": "imagenet", "budget": None}, "shape"),
     "an attention that is none": ({"vary": {"attention": ["none", "see"]}}, "'see'"),
     "a stem that is none": ({"vary": {"cardinality": [1, 8], "stem": ["depe", "7x7"]}}, "'depe'"),
+    "no recipe in any mixture": (
+        {"vary": {"batch_size": [32, 48], "accumulate": [5, 7]}},
+        "without a rest",
+    ),
     "a fixed value that cannot be": ({"fixed": {"stem": "8x8"}}, "7x7"),
 }
 
@@ -157,6 +161,7 @@ def test_a_value_that_some_network_has_is_no_error():
 TOGETHER = {
     "by optimizer": {"optimizer": ["adamw", "sgd"], "stage_decay": [0.5, 1.0]},
     "by batch": {"batch_size": [30, 64], "accumulate": [4, 5]},
+    "by schedule": {"schedule": ["linear", "step"], "milestones": [[], [0.5]]},
 }
 
 
@@ -168,7 +173,7 @@ def test_what_is_no_recipe_together_is_not_proposed(case):
     drawn = {json.dumps(oracle._random_values()) for _ in range(100)}
     for values in drawn:
         candidates.space.recipe_of(candidates.draw(json.loads(values)))
-    assert len(drawn) == 2 * {"by optimizer": 3, "by batch": 2}[case]
+    assert len(drawn) == 2 * {"by optimizer": 3, "by batch": 2, "by schedule": 3}[case]
 
 
 @pytest.mark.parametrize(("images", "tested"), [(224, 256), (160, None)])

@@ -17,6 +17,9 @@ from keras_resnext.data.parts import (
 from keras_resnext.data.sources.request import Request
 
 MIN_SIZE = 8
+WITH_TEST = ("x_train", "y_train", "x_test", "y_test")
+WHOLE = ("images", "labels")
+CLASS_NAMES = "class_names"
 
 
 def load(request: Request) -> Dataset:
@@ -38,10 +41,10 @@ def from_arrays(arrays: Mapping[str, np.ndarray], request: Request) -> Dataset:
         ValueError: For arrays that are missing, or of another shape or type.
     """
     source, size = request.source, request.image_size
-    if {"x_train", "y_train", "x_test", "y_test"} <= arrays.keys():
+    if arrays.keys() >= set(WITH_TEST):
         train = _array_part(source, arrays, "x_train", "y_train")
         test = _array_part(source, arrays, "x_test", "y_test")
-    elif {"images", "labels"} <= arrays.keys():
+    elif arrays.keys() >= set(WHOLE):
         whole = _array_part(source, arrays, "images", "labels")
         train, test = split(source, whole, request.seed)
     else:
@@ -70,6 +73,21 @@ def from_arrays(arrays: Mapping[str, np.ndarray], request: Request) -> Dataset:
     )
 
 
+def plain(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Give what a data set can be made of as arrays that an .npz file holds without pickling.
+
+    Args:
+        arrays: That ``from_arrays`` takes; members of other names are left out.
+
+    Returns:
+        Arrays of numbers, and of text.
+    """
+    own = {name: np.asarray(arrays[name]) for name in (*WITH_TEST, *WHOLE) if name in arrays}
+    if CLASS_NAMES in arrays:  # which may be objects, as a table's column is
+        own[CLASS_NAMES] = np.array([str(name) for name in arrays[CLASS_NAMES]])
+    return own
+
+
 def _read_npz(source: str) -> dict[str, np.ndarray]:
     try:
         with np.load(source, allow_pickle=False) as file:
@@ -82,7 +100,7 @@ def _read_npz(source: str) -> dict[str, np.ndarray]:
 
 
 def _array_part(source: str, arrays: dict[str, np.ndarray], x: str, y: str) -> Part:
-    images, labels = arrays[x], arrays[y]
+    images, labels = np.asarray(arrays[x]), np.asarray(arrays[y])
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if len(images) == 0:
@@ -113,7 +131,7 @@ def _array_part(source: str, arrays: dict[str, np.ndarray], x: str, y: str) -> P
 
 
 def _array_class_names(source: str, arrays: dict, labels: np.ndarray) -> tuple[str, ...]:
-    if "class_names" in arrays:
-        return tuple(str(name) for name in arrays["class_names"])
+    if CLASS_NAMES in arrays:
+        return tuple(str(name) for name in arrays[CLASS_NAMES])
     count = len(np.unique(labels))
     return tuple(str(label) for label in range(count))
