@@ -189,7 +189,14 @@ STUDIES = {"techniques": ablation, "overfitting": overfitting}
 
 def main():
     options = arguments(
-        __doc__, data="tfds:cifar10", epochs=5, train=10_000, test=2_000, study="techniques"
+        __doc__,
+        choices={"study": list(STUDIES)},
+        rounds="seeds",
+        data="tfds:cifar10",
+        epochs=5,
+        train=10_000,
+        test=2_000,
+        study="techniques",
     )
     with tempfile.TemporaryDirectory() as folder:
         data = pathlib.Path(folder) / "part.npz"

@@ -18,12 +18,39 @@ import keras_resnext  # noqa: F401  before TensorFlow, so that every peer on it 
 RESULTS = pathlib.Path(__file__).parent / "results"
 
 
-def arguments(description, **defaults):
-    """A parser with the options of every benchmark."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=5, help="turns that every peer gets")
+class _Help(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
+    """The examples of a docstring a line each, and every default."""
+
+
+OPTIONS = {
+    "batch": "images of a step",
+    "data": "as in `keras-resnext train`",
+    "dtypes": "that are computed in",
+    "epochs": "of each training",
+    "groups": "of the convolution",
+    "images": "that are made",
+    "model": "as `keras-resnext list` names it",
+    "models": "as `keras-resnext list` names them; in building `all` too",
+    "modes": "training, inference or build",
+    "peers": "that take turns",
+    "policies": "of precision, rematerialized too",
+    "sizes": "of the feature maps, pixels",
+    "small": "images of 32x32 that are made",
+    "stacks": "backends, and TensorFlow without oneDNN",
+    "study": "what is compared",
+    "test": "images that are tested on",
+    "train": "images that are trained on",
+    "workers": "of torchvision's loader",
+}
+
+
+def arguments(description, choices=None, rounds="turns that every peer gets", **defaults):
+    """A parser with the options of every benchmark, and those of `OPTIONS` that it has defaults of.
+
+    `choices` has what some of them may be.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=_Help)
+    parser.add_argument("--rounds", type=int, default=5, help=rounds)
     parser.add_argument("--name", default="cpu", help="names the result files")
     parser.add_argument("--output", type=pathlib.Path, default=RESULTS, help="their folder")
     for name, value in defaults.items():
@@ -33,6 +60,8 @@ def arguments(description, **defaults):
             type=type(value[0] if many else value),
             nargs="+" if many else None,
             default=value,
+            choices=(choices or {}).get(name),
+            help=OPTIONS[name],
         )
     return parser.parse_args()
 

@@ -18,6 +18,9 @@ import sys
 
 from common import machine, print_table, write_part
 
+from keras_resnext.search.space import load_space
+from keras_resnext.training.recipes import changes, get_recipe
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 COMMAND = (sys.executable, "-m", "keras_resnext")
 
@@ -35,7 +38,7 @@ def main():
     recipes = {
         options.oracle: json.loads((found / "best/recipe.json").read_text()),
         "random": json.loads((output / "random/best/recipe.json").read_text()),
-        "default": {"name": "default", "model": options.model, "network": options.network},
+        "default": changes(default_of(options)),
     }
     rows = [measure(options, data, name, recipe) for name, recipe in recipes.items()]
     columns = list(rows[0])
@@ -44,6 +47,14 @@ def main():
     path = output / "search.json"
     path.write_text(json.dumps(result, indent=2) + "\n")
     print(f"Saved in {path}")
+
+
+def default_of(options):
+    """The network that was not searched, by the default recipe, with the space's schedule."""
+    schedule = load_space(options.space).training.schedule
+    return get_recipe("default").replace(
+        model=options.model, network=options.network, schedule=schedule
+    )
 
 
 def arguments():
