@@ -4,6 +4,7 @@ DropBlock, where the configuration has it, follows every batch norm of the last 
 """
 
 import dataclasses
+import functools
 
 from keras import layers, ops
 
@@ -17,7 +18,14 @@ from keras_resnext.layers import (
 )
 from keras_resnext.layers.attention import reduced_channels
 from keras_resnext.models.config import EXPANSION, SELECTIVE_KERNELS
-from keras_resnext.models.primitives import channel_axis, convolution, norm, norm_act, regularizer
+from keras_resnext.models.primitives import (
+    channel_axis,
+    conv_norm_act,
+    convolution,
+    norm,
+    norm_act,
+    regularizer,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,9 +154,10 @@ def multi_kernel(x, config, place, part, width, strides, groups):
     """ReLU(BN([3x3(x1), 5x5(x2)])), x1 and x2 the halves of the channels."""
     first, second = ops.split(x, 2, axis=channel_axis())
     name, half = f"{place.name}_{part}", (width // 2, groups // 2)
+    convolve = functools.partial(convolution, use_bias=config.bias_before_norm)
     paths = [
-        convolution(first, config, half[0], 3, f"{name}_path1", strides, half[1]),
-        convolution(second, config, half[0], 5, f"{name}_path2", strides, half[1]),
+        convolve(first, config, half[0], 3, f"{name}_path1", strides, half[1]),
+        convolve(second, config, half[0], 5, f"{name}_path2", strides, half[1]),
     ]
     return _joined_norm_act(paths, config, place, part)
 
@@ -158,11 +167,10 @@ def multi_dilation(x, config, place, part, width, strides, groups):
     first, second = ops.split(x, 2, axis=channel_axis())
     name, half = f"{place.name}_{part}", (width // 2, groups // 2)
     second, strides2, dilation = _subsampled_or_dilated(second, strides, f"{name}_path2")
+    convolve = functools.partial(convolution, use_bias=config.bias_before_norm)
     paths = [
-        convolution(first, config, half[0], 3, f"{name}_path1", strides, half[1]),
-        convolution(
-            second, config, half[0], 3, f"{name}_path2", strides2, half[1], dilation=dilation
-        ),
+        convolve(first, config, half[0], 3, f"{name}_path1", strides, half[1]),
+        convolve(second, config, half[0], 3, f"{name}_path2", strides2, half[1], dilation=dilation),
     ]
     return _joined_norm_act(paths, config, place, part)
 
@@ -193,8 +201,7 @@ def _selective(inputs, config, place, part, width, strides, groups, reduction):
 
 def selective_kernel_assembled(x, config, place, part, width, strides, groups):
     """DropBlock(SK(the halves of [3x3 of twice the width, BN, ReLU](x)))."""
-    y = convolution(x, config, 2 * width, 3, f"{place.name}_{part}", strides, groups)
-    y = norm_act(y, config, f"{place.name}_{part}")
+    y = conv_norm_act(x, config, 2 * width, 3, f"{place.name}_{part}", strides, groups)
     reduced = max(int(width * (config.attention_ratio or 1 / 2)), 32)
     y = _sk(ops.split(y, 2, axis=channel_axis()), config, place, part, reduced)
     return _drop_block(y, config, place, part)

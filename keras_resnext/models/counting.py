@@ -197,8 +197,9 @@ def _separable(counted, map_, width, strides, groups):
 def _in_halves(second_kernel):
     def spatial(counted, map_, width, strides, groups):
         half = dataclasses.replace(map_, channels=map_.channels // 2)
+        bias = counted.config.bias_before_norm
         for kernel in (3, second_kernel):
-            y = counted.convolution(half, width // 2, kernel, strides, groups // 2)
+            y = counted.convolution(half, width // 2, kernel, strides, groups // 2, bias)
         counted.norm(width)
         return dataclasses.replace(y, channels=width)
 
@@ -219,8 +220,7 @@ def _selective(share, ratio, divisor, basic_ratio=None, basic_divisor=None):
 
 
 def _selective_assembled(counted, map_, width, strides, groups):
-    y = counted.convolution(map_, 2 * width, 3, strides, groups)
-    counted.norm(2 * width)
+    y = counted.convolution_norm(map_, 2 * width, 3, strides, groups)
     _select(counted, width, max(int(width * (counted.config.attention_ratio or 1 / 2)), 32))
     return dataclasses.replace(y, channels=width)
 

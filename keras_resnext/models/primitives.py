@@ -9,10 +9,10 @@ from keras_resnext.layers import BatchNormalization, GroupedConv2D
 _ZEROS, _ONES = keras.initializers.Zeros(), keras.initializers.Ones()
 
 
-def conv_norm_act(x, config, filters, kernel_size, name, strides=1, groups=1, padding="torch"):
+def conv_norm_act(x, config, filters, kernel_size, name, strides=1, groups=1):
     """convolution, BN, ReLU."""
     bias = config.bias_before_norm
-    x = convolution(x, config, filters, kernel_size, name, strides, groups, padding, use_bias=bias)
+    x = convolution(x, config, filters, kernel_size, name, strides, groups, use_bias=bias)
     return norm_act(x, config, name)
 
 
