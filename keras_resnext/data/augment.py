@@ -16,8 +16,6 @@ from keras_resnext.data import policies
 from keras_resnext.data.decode import Crop, fit_windows, relative_windows
 from keras_resnext.errors import unknown
 
-# Folded into seeds: beyond the number of any step.
-CROP = 1 << 20
 ERASED = Crop(area=(0.02, 0.33), ratio=(0.3, 3.3))
 
 Step = Callable[[tf.Tensor, tf.Tensor, int], tf.Tensor]
@@ -80,41 +78,6 @@ def pad_and_crop(images, seed, size):
 
 
 PHOTOGRAPH = Crop()
-
-
-def random_resized_crop(images, seed, size, crop=PHOTOGRAPH):
-    """Crop a part of random area and shape and resize it, bilinearly, to a square.
-
-    As in "Going Deeper with Convolutions", section 6: see ``decode.relative_windows``.
-
-    Args:
-        images: uint8 of shape (batch, height, width, channels).
-        seed: Two integers.
-        size: Edge of the images to give, pixels.
-        crop: Bounds of the crops.
-
-    Returns:
-        uint8 of shape (batch, size, size, channels).
-    """
-    draws = tf.random.stateless_uniform([4, tf.shape(images)[0]], seed)
-    windows = fit_windows(relative_windows(draws, crop), tf.shape(images)[1:3])
-    return _resize_boxes(images, *windows, size)
-
-
-def _resize_boxes(images, corner, extent, size):
-    """Bilinear with pixel centres at halves, as everywhere else.
-
-    ``crop_and_resize`` puts the first and last sample on the box's ends, and paints what lies
-    beyond the image black: hence the half steps and the border of one repeated pixel.
-    """
-    half_step = extent / size / 2
-    bordered = tf.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]], "SYMMETRIC")
-    last = tf.cast(tf.shape(bordered)[1:3] - 1, tf.float32)
-    begin = (corner + half_step + 0.5) / last
-    end = (corner + extent - half_step + 0.5) / last
-    boxes = tf.concat([begin, end], 1)
-    crops = tf.image.crop_and_resize(bordered, boxes, tf.range(tf.shape(images)[0]), [size, size])
-    return tf.cast(tf.round(crops), tf.uint8)
 
 
 def color_jitter(images, seed, size=None, strength=(0.4, 0.4, 0.4)):
@@ -268,25 +231,8 @@ def find_augmentation(name: str) -> Augmentation:
     return Augmentation(tuple(step for row in rows for step in row.steps), crop)
 
 
-def augment(images, seed, augmentation: Augmentation, size: int):
-    """Crop and apply each step of a row, each with a seed of its own.
-
-    Args:
-        images: uint8 of shape (batch, height, width, channels).
-        seed: Two integers.
-        augmentation: A row of ``AUGMENTATIONS``.
-        size: Edge of the images to give, pixels: theirs, where nothing is cropped.
-
-    Returns:
-        uint8 of shape (batch, size, size, channels).
-    """
-    if augmentation.crop:
-        images = random_resized_crop(images, fold(seed, CROP), size, augmentation.crop)
-    return apply_steps(images, seed, augmentation, size)
-
-
 def apply_steps(images, seed, augmentation: Augmentation, size: int):
-    """Apply each step of a row to images that are cropped already.
+    """Apply each step of a row, with a seed of its own, to images that are cropped already.
 
     Args:
         images: uint8 of shape (batch, size, size, channels).

@@ -49,20 +49,19 @@ class Stage:
         return max((mix.loads for mix, _ in self.choices), default=1)
 
 
-def beta(shape, seed, alpha: float, beta_: float | None = None):
-    """Draw from the beta distribution.
+def beta(shape, seed, alpha: float):
+    """Draw from the symmetric beta distribution.
 
     Args:
         shape: Of the result.
         seed: Two integers.
-        alpha: First parameter.
-        beta_: Second parameter. Default: the first.
+        alpha: Both its parameters.
 
     Returns:
         float32 in [0, 1].
     """
     first = tf.random.stateless_gamma(shape, _fold(seed, 0), alpha)
-    second = tf.random.stateless_gamma(shape, _fold(seed, 1), beta_ or alpha)
+    second = tf.random.stateless_gamma(shape, _fold(seed, 1), alpha)
     # Both may underflow to 0 where alpha is small.
     least = 1e-30
     return (first + least) / (first + second + 2 * least)

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 TEST_FRACTION = 0.2
+# What a share of a label is spread over: see ``pipeline.smooth``.
+SMOOTHINGS = ("all", "others")
 
 # Of ImageNet's training images (pixels from 0 to 1): what published ResNets were trained with, and
 # near enough to any photograph for a network that begins with a batch norm.
@@ -161,39 +163,6 @@ def take(part: Part, indices: Sequence[int]) -> Part:
     if isinstance(part.images, tuple):
         return Part(tuple(part.images[i] for i in indices), labels)
     return Part(part.images[indices], labels)
-
-
-def shard(part: Part, index: int, count: int) -> Part:
-    """Keep every ``count``-th image: what one of several workers reads.
-
-    The shards are disjoint, are everything together, and differ in length by one at most.
-
-    Args:
-        part: Of a data set.
-        index: Of the worker, from 0.
-        count: Of workers.
-
-    Returns:
-        A Part.
-
-    Raises:
-        ValueError: If there is no such worker, or nothing for it to read.
-
-    Example:
-
-    >>> from keras_resnext.data.datasets import load_dataset
-    >>> train = load_dataset("digits").train
-    >>> [len(shard(train, index, 4)) for index in range(4)]
-    [360, 360, 359, 359]
-    """
-    if not 0 <= index < count:
-        raise ValueError(
-            f"Invalid value for `index`. Expected 0 to {count - 1}, the number of workers less "
-            f"one. Received: index={index}, count={count}"
-        )
-    if count > len(part):
-        raise ValueError(f"{len(part)} images are too few for {count} workers.")
-    return take(part, np.arange(index, len(part), count))
 
 
 def labels_of(part: Part) -> np.ndarray:

@@ -38,7 +38,8 @@ from keras_resnext.data.decode import (
 )
 from keras_resnext.data.forms import Form, fit_form
 from keras_resnext.data.mixing import find_mixing, mix_batch
-from keras_resnext.data.parts import Dataset, Part
+from keras_resnext.data.parts import SMOOTHINGS, Dataset, Part
+from keras_resnext.errors import one_of
 
 # Test images are resized to this much more than the size, then cropped in the middle, where
 # training crops at random (section 3.4 of the ResNet paper: 256 for 224).
@@ -111,6 +112,7 @@ def training_batches(
     augmentation: str | None = None,
     mixing: str = "none",
     label_smoothing: float = 0.0,
+    smoothing_over: str = "all",
     drop_remainder: bool = False,
     cache: str | Path | bool = "auto",
     memory_budget: int | None = None,
@@ -130,7 +132,8 @@ def training_batches(
         augmentation: Name of a row of ``AUGMENTATIONS``, several joined by "+", or the path of a
             policy file. Default: the data set's own.
         mixing: What batches are mixed by: see ``mixing.find_mixing``.
-        label_smoothing: The share of each label that is spread evenly over all classes, 0 to 1.
+        label_smoothing: The share of each label that is spread evenly, 0 to 1.
+        smoothing_over: Over "all" classes or the "others" alone: as in ``Recipe``.
         drop_remainder: Leave out the last batch if it is not full.
         cache: "auto", "memory" (decoded), "encoded", a folder, or False: see ``plan_cache``.
         memory_budget: Bytes that "auto" may keep in memory. Default: 60 % of what is free.
@@ -166,6 +169,7 @@ def training_batches(
         augmentation=augmentation,
         mixing=mixing,
         label_smoothing=label_smoothing,
+        smoothing_over=smoothing_over,
         drop_remainder=drop_remainder,
         cache=cache,
         memory_budget=memory_budget,
@@ -206,6 +210,7 @@ def prepare_training(
             f"A batch of {batch_size or dataset.batch_size} cannot be shared by {worker[1]} "
             "workers without a rest. Expected a multiple."
         )
+    one_of("smoothing_over", smoothing_over, SMOOTHINGS)
     row = find_augmentation(augmentation or dataset.augmentation)
     mixed = find_mixing(mixing)
     if maps is None and any(mix.needs_maps for stage in mixed for mix, _ in stage.choices):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from keras_resnext.data.datasets import Dataset
 from keras_resnext.data.images import ON_ERROR
+from keras_resnext.data.parts import SMOOTHINGS
 from keras_resnext.errors import one_of, unknown
 from keras_resnext.models import variants
 from keras_resnext.models.config import ResNetConfig
@@ -19,7 +20,6 @@ PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16", "auto")
 OPTIMIZERS = ("sgd", "adam", "adamw", "lamb")
 SCHEDULES = ("linear", "cosine", "step")
 LOSSES = ("cross_entropy", "binary_cross_entropy")
-SMOOTHINGS = ("all", "others")
 LEARNING_RATE, LARGE_BATCH = 0.1, 256
 # Not for users to override: they say what a recipe is, not what it does.
 DESCRIPTION = ("name", "about", "paper", "differs", "model", "network")
@@ -88,7 +88,7 @@ class Recipe:
             kept: less memory and more time (see ``remat_model``).
         freeze: The last stage that stays as it is, 0 for the stem alone; None freezes nothing.
         stage_decay: What each stage's learning rate is of the one's above it, from the classifier
-            down (see ``training.fine_tune``).
+            down (see ``training.optimizers``).
         cache: What is kept of the images between epochs: "auto", "memory", "encoded", a folder, or
             False: see ``data.cache.plan_cache``.
         memory_budget: Bytes that may be kept in memory. Default: 60 % of what is free.

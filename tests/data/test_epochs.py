@@ -11,7 +11,7 @@ from PIL import Image
 
 from keras_resnext import cli
 from keras_resnext.data import datasets, pack, pipeline
-from keras_resnext.data.parts import labels_of, shard, take
+from keras_resnext.data.parts import labels_of, take
 
 COUNT, SIZE = 40, 16
 pytestmark = pytest.mark.only_tensorflow
@@ -241,15 +241,6 @@ def test_there_is_no_such_start(made, start):
     training = pipeline.prepare_training(made("FILE.npz"), 16, drop_remainder=True)
     with pytest.raises(ValueError, match="an epoch of 2 epochs, from 0, and one of its 2 steps"):
         pipeline.assemble(training, 2, start)
-
-
-def test_shards_of_workers_are_disjoint_and_everything(dataset):
-    seen = []
-    for index in range(3):
-        part = replace(dataset, train=shard(dataset.train, index, 3))
-        batches = pipeline.training_batches(part, 4, augmentation="none", cache=False)
-        seen += numbers(epoch(batches)[0], dataset).tolist()
-    assert sorted(seen) == list(range(COUNT))
 
 
 def test_photographs_of_several_sizes(tmp_path):

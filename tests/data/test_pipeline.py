@@ -60,6 +60,11 @@ def test_label_smoothing_is_of_training_labels_only():
     _, labels = pixels(pipeline.training_batches(dataset, label_smoothing=0.1), dataset)
     np.testing.assert_allclose(np.unique(labels), [0.02, 0.92], rtol=1e-6)
     np.testing.assert_allclose(labels.sum(1), 1, rtol=1e-6)
+    others = {"label_smoothing": 0.1, "smoothing_over": "others"}
+    _, labels = pixels(pipeline.training_batches(dataset, **others), dataset)
+    np.testing.assert_allclose(np.unique(labels), [0.025, 0.9], rtol=1e-6)
+    with pytest.raises(ValueError, match="`smoothing_over` must be one of 'all', 'others'"):
+        pipeline.training_batches(dataset, smoothing_over="other")
     _, labels = pixels(pipeline.test_batches(dataset), dataset)
     assert set(np.unique(labels)) == {0, 1}
 

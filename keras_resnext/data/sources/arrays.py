@@ -52,7 +52,7 @@ def from_arrays(arrays: Mapping[str, np.ndarray], request: Request) -> Dataset:
             f"{source} holds the arrays {', '.join(arrays) or '(none)'}. "
             "Expected x_train, y_train, x_test and y_test, or images and labels."
         )
-    names = _array_class_names(source, arrays, train.labels)
+    names = _array_class_names(arrays, train.labels)
     check_labels(source, names, train.labels, test.labels)
     if train.images.shape[1:3] != test.images.shape[1:3] and size is None:
         raise ValueError(
@@ -130,7 +130,7 @@ def _array_part(source: str, arrays: dict[str, np.ndarray], x: str, y: str) -> P
     return Part(images if images.ndim == 4 else images[..., None], labels.astype(np.int64))
 
 
-def _array_class_names(source: str, arrays: dict, labels: np.ndarray) -> tuple[str, ...]:
+def _array_class_names(arrays: Mapping, labels: np.ndarray) -> tuple[str, ...]:
     if CLASS_NAMES in arrays:
         return tuple(str(name) for name in arrays[CLASS_NAMES])
     count = len(np.unique(labels))

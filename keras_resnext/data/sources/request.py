@@ -28,10 +28,10 @@ class Source:
     """A row of the table of sources.
 
     Args:
-        name: As the help shows it.
+        name: As the error shows it that nothing accepts a string.
         accepts: Whether a string given as ``--data`` means this source.
         load: Takes a Request, gives a Dataset.
-        summary: One line for the help.
+        summary: One line for the same.
     """
 
     name: str
