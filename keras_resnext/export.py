@@ -15,7 +15,7 @@ import numpy as np
 from keras_resnext.errors import one_of, unknown
 
 PRECISIONS = ("float32", "bfloat16", "int8")
-EXTRA = "pip install 'keras_resnext[export]'"
+EXTRA = "pip install -e '.[export]'"
 # OpenVINO computes float32 files in bfloat16 where the processor can, unless it is told this when
 # it opens them: it goes into the file's runtime information, for `open` to find.
 OPENVINO_HINTS = {"float32": "f32", "bfloat16": "bf16"}

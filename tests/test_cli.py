@@ -73,7 +73,7 @@ sys.exit(f"{{arguments}} imported {{loaded}}" if loaded else 0)
         assert "keras-resnext" in done.stdout
 
 
-def test_every_argument_of_the_issue_is_there(capsys):
+def test_the_help_of_train_has_its_arguments(capsys):
     code, out, _ = call(capsys, "train", "--help")
     assert code == 0
     for name in ("model", "data", "epochs", "batch-size", "image-size", "precision"):

@@ -159,7 +159,7 @@ def _pack(options: argparse.Namespace) -> int:
 def _policy_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("model", metavar="MODEL", help=f"{MODEL_HELP}: that has not seen the test part of --data")
-    add("--weights", metavar="FILE", help="of a named network")
+    add("--weights", metavar="FILE", help="of a named network: as in train")
     add("--trials", type=int, default=200, metavar="N", help="sub-policies; default: %(default)s")
     add("--keep", type=int, default=25, metavar="N", help="of them; default: %(default)s")
     add("--images", type=int, default=1000, metavar="N", help="of the test part, at most")

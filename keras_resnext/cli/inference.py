@@ -38,7 +38,7 @@ MODEL_HELP = "a run's folder, a .keras file, or a name (see list) with --weights
 
 def classifier_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
-    parser.add_argument("--weights", metavar="FILE", help="of a named network")
+    parser.add_argument("--weights", metavar="FILE", help="of a named network: as in train")
     parser.add_argument(
         "--image-size", type=int, metavar="PIXELS", help="default: the run's or the model's own"
     )

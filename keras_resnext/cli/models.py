@@ -65,7 +65,7 @@ def _print_model(variant) -> None:
     table = Table(title=fields.pop("name"), title_justify="left", show_header=False)
     configuration = fields.pop("config")
     for name, value in fields.items():
-        table.add_row(name, "not published" if value is None else str(value))
+        table.add_row(name, "-" if value is None else str(value))
     table.add_section()
     for name, value in configuration.items():
         table.add_row(name, str(value))

@@ -39,8 +39,8 @@ AUGMENTATION_HELP = (
 
 
 MIXING_HELP = (
-    'mixup, mixup1, cutmix, ricap, snapmix, or as in "mixup*0.5+cutmix*0.5,none@80" (from epoch 80 '
-    "on nothing); mixup(0.1) has that alpha"
+    "mixup, mixup1, cutmix, ricap, snapmix (in train only), or as in "
+    '"mixup*0.5+cutmix*0.5,none@80" (from epoch 80 on nothing); mixup(0.1) has that alpha'
 )
 
 

@@ -54,8 +54,8 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="KEY=VALUE",
         dest="overrides",
-        help="change a field of the recipe (see recipes) or of the model's configuration (see "
-        "info), any number of times",
+        help="change a field of the recipe (recipes NAME --json has all) or of the model's "
+        "configuration (see info), any number of times",
     )
 
 

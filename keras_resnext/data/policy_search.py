@@ -38,7 +38,7 @@ class Found:
     """What a search found.
 
     Args:
-        policy: The best sub-policies, the best first: what ``policies.write_policy`` writes.
+        policy: The best sub-policies, the best first: what ``write_found`` writes.
         losses: Of each, on all images.
         plain: Loss on the images as they are.
         images: How many there were.

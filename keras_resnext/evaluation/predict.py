@@ -60,7 +60,7 @@ class Classifier:
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """Decode a JPEG, PNG, BMP or GIF (its first frame).
+    """Decode a JPEG, PNG, BMP, WebP or GIF (its first frame).
 
     Args:
         path: Of the file.

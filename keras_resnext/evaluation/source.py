@@ -46,7 +46,8 @@ def find_model(source: str | Path, weights: str | Path | None = None) -> Path | 
         ) from None
     if weights is None:
         raise ValueError(
-            f"{name} without weights would guess. Give a file of them (--weights FILE), saved "
-            "from the same network, or a trained model: the folder of a run or a .keras file."
+            f"{name} without weights would guess. Give them (--weights: a file saved from the same "
+            "network, or the tag of a checkpoint), or a trained model: the folder of a run or a "
+            ".keras file."
         )
     return name

@@ -23,7 +23,8 @@ class Variant:
         trainable: trainable parameters with the default number of classes.
         total: those and the batch norm's statistics, what Keras's `count_params()` says.
         gmacs: 10**9 multiply-adds of convolutions and classifier at the default size.
-        top1_error: published single-crop top-1 error in percent (CIFAR-10's for 32x32 nets).
+        top1_error: published top-1 error in percent: of ten crops in He 2015, else of one (CIFAR-10's for
+            32x32 nets).
         top5_error: the same for top-5.
         paper: first author and year of the paper that reports it.
         input_size: default height and width of the image, in pixels.
@@ -127,7 +128,7 @@ _SZEGEDY15, _SZEGEDY16 = "Szegedy 2015", "Szegedy 2016"
 # fmt: off
 _ROWS = (
     # name, configuration, trainable, total, GMAC, top-1 and top-5 error in percent, paper
-    # The ResNets' errors at depth 50 and more are those that the ResNeXt paper measured.
+    # The ResNets' errors are those that the ResNeXt paper measured, of one crop, where it has them.
     Variant("ResNet18", _BASIC18, 11_689_512, 11_699_112, 1.814, 27.88, None, _HE15),
     Variant("ResNet34", _BASIC34, 21_797_672, 21_814_696, 3.664, 24.52, None, _HE15),
     Variant("ResNet50", _DEPTH50, 25_557_032, 25_610_152, 4.089, 23.9, None, _XIE17),

@@ -1,1 +1,1 @@
-"""Training: ``settings``, ``fit`` (the run), ``callbacks``, ``precision``, ``run_folder``."""
+"""Training: ``recipes`` (the table), ``compile``, ``session``, ``fit`` (a run), and their parts."""

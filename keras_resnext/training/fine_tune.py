@@ -1,4 +1,4 @@
-"""Training on from weights that are there: what is taken, what stays, and what learns slowly."""
+"""Training on from weights that are there: what is taken, and what stays."""
 
 import dataclasses
 

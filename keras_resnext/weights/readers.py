@@ -80,7 +80,7 @@ def _read_pytorch(path):
     except ImportError as error:
         raise ValueError(
             f'"{path}" is a PyTorch file. Install PyTorch to read it (pip install '
-            "'keras_resnext[torch]'), or bring it as safetensors."
+            "torch), or bring it as safetensors."
         ) from error
     try:
         # weights_only: tensors and plain containers, never the code of a pickle.

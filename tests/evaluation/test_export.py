@@ -220,7 +220,7 @@ def test_a_missing_package_is_named(capsys, monkeypatch, tmp_path):
     arguments = ["export", "ResNet20", "--format", "openvino", "-o", str(tmp_path / "a.xml")]
     assert cli.main(arguments) == 2
     err = capsys.readouterr().err
-    assert "needs openvino, which is not installed: pip install 'keras_resnext[export]'" in err
+    assert "needs openvino, which is not installed: pip install -e '.[export]'" in err
 
 
 def test_nothing_is_left_of_a_failure(classifier, tmp_path, monkeypatch):
