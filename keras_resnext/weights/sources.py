@@ -164,6 +164,7 @@ _EXCEPTIONS = {
     ("resnet50", "a1h"): (ImageSpec(176, 0.9, "bicubic"), ImageSpec(224, 1.0, "bicubic")),
     ("seresnet152d", "ra2"): (ImageSpec(256, 0.95, "bicubic"), ImageSpec(320, 1.0, "bicubic")),
     ("resnet200d", "ra2"): (ImageSpec(256, 0.95, "bicubic"), ImageSpec(320, 1.0, "bicubic")),
+    ("ecaresnet269d", "ra2"): (ImageSpec(320, 0.95, "bicubic"), ImageSpec(352, 1.0, "bicubic")),
     ("ecaresnet26t", "ra2"): (ImageSpec(256, 0.875, "bicubic"), ImageSpec(320, 0.95, "bicubic")),
     ("ecaresnet50t", "ra2"): (ImageSpec(256, 0.875, "bicubic"), ImageSpec(320, 0.95, "bicubic")),
     **{(f"skresne{kind}", "ra"): (_BICUBIC, _BICUBIC) for kind in ("t18", "t34", "xt50_32x4d")},
