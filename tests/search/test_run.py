@@ -87,6 +87,16 @@ def test_trials_are_tested_on_images_of_the_search(space, at_once, tmp_path):
     assert recipe["image_size"] == 32 and "test_size" not in recipe
 
 
+def test_a_trial_is_told_what_was_asked_for(space, at_once, tmp_path):
+    told = {"objective": "top1_and_speed", "holdout": 0.3, "patience": 3, "executions": 2}
+    search(space, "digits", tmp_path, trials=1, epochs=4, seed=5, on_error="skip", **told)
+    spec = Folder(tmp_path).trials()[0].spec
+    assert {name: spec[name] for name in told} == told
+    assert (spec["epochs"], spec["split_seed"], spec["data"]) == (4, 5, "digits")
+    recipe = spec["recipe"]
+    assert (recipe["epochs"], recipe["seed"], recipe["on_error"]) == (4, 5, "skip")
+
+
 class Killed(BaseException):
     """Nothing that the search could catch: what it has written is all there is."""
 

@@ -158,6 +158,18 @@ def test_a_value_that_some_network_has_is_no_error():
     assert len(_space(vary=vary, budget=None).on(32, 10).parameters[0].values) == 2
 
 
+def test_a_range_begins_in_its_middle_and_draws_short_numbers():
+    vary = {
+        "l2": {"low": 1e-6, "high": 1e-2, "scale": "log"},
+        "label_smoothing": {"low": 0.1, "high": 0.3},
+    }
+    candidates = _space(budget=None, vary=vary).on(32, 10)
+    assert [p.default for p in candidates.parameters] == pytest.approx([1e-4, 0.2])
+    drawn = candidates.draw({"l2": 1.23456e-4, "label_smoothing": 0.123456})
+    assert drawn.training["l2"] == 1.235e-4
+    assert drawn.training["label_smoothing"] == 0.1235
+
+
 TOGETHER = {
     "by optimizer": {"optimizer": ["adamw", "sgd"], "stage_decay": [0.5, 1.0]},
     "by batch": {"batch_size": [30, 64], "accumulate": [4, 5]},

@@ -101,19 +101,30 @@ def test_what_must_stay(randomise):
     activated = norm(layers.Conv2D(4, 1, activation="relu")(image))
     other_axis = norm(layers.Conv2D(4, 1)(image), axis=1)
     other_dtype = norm(layers.Conv2D(4, 1, dtype="mixed_bfloat16")(image), dtype="float32")
+    training = layers.BatchNormalization()(layers.Conv2D(4, 1)(image), training=True)
     shared = layers.Conv2D(4, 1)
     twice = layers.add([norm(shared(image)), shared(activated)])
     model = keras.Model(
         image,
         layers.concatenate(
-            [read_twice, norm(read_twice), activated, other_axis, other_dtype, twice]
+            [read_twice, norm(read_twice), activated, other_axis, other_dtype, training, twice]
         ),
     )
     randomise(model)
     folded = fold_batch_norm(model)
-    assert norms(folded) == norms(model) and len(norms(model)) == 5
+    assert norms(folded) == norms(model) and len(norms(model)) == 6
     x = np.random.RandomState(0).normal(size=(2, 8, 8, 4)).astype("float32")
     np.testing.assert_allclose(outputs(folded, x), outputs(model, x), atol=1e-6)
+
+
+def test_a_convolution_that_is_an_output_stays_as_it_is(randomise):
+    image = keras.Input((8, 8, 3))
+    y = keras.layers.Conv2D(4, 1)(image)
+    model = keras.Model(image, [y, keras.layers.BatchNormalization()(y)])
+    randomise(model)
+    x = images(size=8)
+    for ours, theirs in zip(fold_batch_norm(model)(x), model(x), strict=True):
+        np.testing.assert_allclose(*map(keras.ops.convert_to_numpy, (ours, theirs)), atol=1e-6)
 
 
 def test_other_layers_and_nested_models(randomise):

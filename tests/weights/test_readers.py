@@ -58,6 +58,11 @@ def test_wrappers_and_prefixes_are_taken_off(wrapper, prefix):
     _assert_equal(read_tensors({wrapper: tensors, "epoch": 3} if wrapper else tensors))
 
 
+def test_averages_are_taken_only_where_there_is_nothing_else():
+    averages = {name: values + 1 for name, values in TENSORS.items()}
+    _assert_equal(read_tensors({"model_ema": averages, "model": TENSORS}))
+
+
 @pytest.mark.parametrize("new_format", [True, False])
 def test_pytorch_files(tmp_path, new_format):
     torch = pytest.importorskip("torch")
