@@ -179,3 +179,23 @@ print("agree")
         [sys.executable, "-c", program], capture_output=True, text=True, env=dict(os.environ)
     )
     assert "agree" in finished.stdout, finished.stderr[-2000:]
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("mean", [255.0, 5000.0])
+def test_small_differences_of_large_numbers(mean, jit_compile):
+    """Compiled by XLA too, whose own operation takes a difference of squares; NaN is not equal."""
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("is about what TensorFlow compiles")
+    import tensorflow as tf
+
+    x = np.full((8, 8, 8, 2), mean, "float32")
+    x[..., 1] += _images(8, 8, 8)
+    layer = BatchNormalization(momentum=0.0)
+    layer.build(x.shape)
+    function = tf.function(lambda x: layer(x, training=True), jit_compile=jit_compile)
+    y = function(x).numpy()
+    variance = x.astype("float64").var((0, 1, 2))
+    expected = (x - x.astype("float64").mean((0, 1, 2))) / np.sqrt(variance + layer.epsilon)
+    np.testing.assert_allclose(y, expected, atol=0.05)
+    np.testing.assert_allclose(layer.moving_variance, variance, rtol=0.01, atol=0.01)

@@ -34,7 +34,7 @@ def conv2d(x, kernel, strides, padding, dilation_rate, data_format):
         "dilations": _per_axis(dilation_rate, 1, layout),
     }
     if on_cpu(x) and not _in_xla():
-        if max(dilation_rate) > 1 and not has_onednn():
+        if max(dilation_rate) > 1 and not _has_onednn_for(x):
             return _dilated_conv2d(x, kernel, options)
         if _has_own_kernel_gradient(x, kernel, options):
             return _conv2d_with_own_kernel_gradient(x, kernel, options)
@@ -43,7 +43,12 @@ def conv2d(x, kernel, strides, padding, dilation_rate, data_format):
 
 def native_groups_are_fast(x):
     """Whether the grouped kernel that `x` would meet is fast forwards and backwards."""
-    return not on_cpu(x) or (not _in_xla() and has_onednn())
+    return not on_cpu(x) or (not _in_xla() and _has_onednn_for(x))
+
+
+def _has_onednn_for(x):
+    """Of half precision what is asked is how it is emulated, if it is."""
+    return has_onednn("float64" if x.dtype == tf.float64 else "float32")
 
 
 def _is_emulated(x):
@@ -64,9 +69,14 @@ def on_cpu(x):
 
 
 def batch_norm_supports(x, data_format):
-    """Whether the fused op takes `x` where it is."""
+    """Whether the fused op takes `x` where it is.
+
+    XLA has its own, which takes the mean of squares less the square of the mean: of large means
+    nothing is left of that but rounding.
+    """
     return (
-        len(x.shape) == 4
+        not _in_xla()
+        and len(x.shape) == 4
         and x.dtype in (tf.float32, tf.float16, tf.bfloat16)
         and (data_format == "channels_last" or not on_cpu(x) or has_onednn())
     )
@@ -139,7 +149,7 @@ def _dilated_conv2d(x, kernel, options):
 
 def _has_own_kernel_gradient(x, kernel, options):
     return _is_matrix_product(x, kernel, options) or (
-        has_onednn() and _merge(x, kernel, options) > 1
+        _has_onednn_for(x) and _merge(x, kernel, options) > 1
     )
 
 
