@@ -6,12 +6,15 @@ import keras
 import numpy as np
 from keras import layers
 
+from keras_resnext.layers import BatchNormalization, GroupedConv2D
 from keras_resnext.models.auxiliary import AuxiliaryModel
 from keras_resnext.models.builders import undisturbed
 from keras_resnext.models.description import image_inputs_like
 
-# What is linear, with the axes of its kernel that number the outputs.
+# What is linear, with the axes of its kernel that number the outputs. These alone: what a class
+# made of one of them does else is not known.
 _OUTPUT_AXES = {
+    GroupedConv2D: 1,
     layers.DepthwiseConv1D: 2,
     layers.DepthwiseConv2D: 2,
     layers.Conv1D: 1,
@@ -19,6 +22,7 @@ _OUTPUT_AXES = {
     layers.Conv3D: 1,
     layers.Dense: 1,
 }
+_NORMS = (layers.BatchNormalization, BatchNormalization)
 
 
 def fold_batch_norm(model, dtype=None):
@@ -156,20 +160,29 @@ class _Clones:
 
 def _foldable(model):
     """Yield each layer that can take in the batch norm after it, with that."""
-    nodes = _calls(model)
+    graphs = _graphs(model)
+    # A node may be part of several models, and a layer be called in one and normalized in another.
+    nodes = {id(node): node for graph in graphs for node in _calls(graph)}.values()
     calls = collections.Counter(node.operation for node in nodes)
     readers = collections.Counter(id(x) for node in nodes for x in node.input_tensors)
-    readers.update(id(x) for x in model.outputs)
+    readers.update({id(x) for graph in graphs for x in graph.outputs})
     for node in nodes:
         norm = node.operation
-        if isinstance(norm, keras.Model):
-            yield from _foldable(norm)
-        elif isinstance(norm, layers.BatchNormalization):
+        if type(norm) in _NORMS:
             x = node.input_tensors[0]
             layer = x._keras_history.operation
             alone = readers[id(x)] == calls[norm] == calls[layer] == 1
             if alone and not node.arguments.kwargs.get("training") and _fits(layer, norm, x):
                 yield layer, norm
+
+
+def _graphs(model):
+    """The model and all models within it, each once."""
+    found = [model]
+    for node in _calls(model):
+        if isinstance(node.operation, keras.Model):
+            found += _graphs(node.operation)
+    return list(dict.fromkeys(found))
 
 
 def _calls(model):
@@ -188,7 +201,10 @@ def _fits(layer, norm, x):
     """Whether a batch norm scales exactly what the kernel of a layer can."""
     first = getattr(layer, "data_format", "channels_last") == "channels_first"
     return (
-        isinstance(layer, tuple(_OUTPUT_AXES))
+        type(layer) in _OUTPUT_AXES
+        # Whose kernel is made of other weights.
+        and not getattr(layer, "lora_enabled", False)
+        and getattr(layer, "quantization_mode", None) is None
         and layer.activation is keras.activations.linear
         and layer.compute_dtype == norm.compute_dtype
         and norm.axis % len(x.shape) == (1 if first else len(x.shape) - 1)
@@ -202,7 +218,7 @@ def _folded_weights(layer, norm):
     scale = 1.0 if norm.gamma is None else _numbers(norm.gamma)
     scale = scale / np.sqrt(_numbers(norm.moving_variance) + norm.epsilon)
     shift = 0.0 if norm.beta is None else _numbers(norm.beta)
-    axes = next(axes for kind, axes in _OUTPUT_AXES.items() if isinstance(layer, kind))
+    axes = _OUTPUT_AXES[type(layer)]
     return [
         kernel * scale.reshape(kernel.shape[-axes:]),
         (bias - _numbers(norm.moving_mean)) * scale + shift,

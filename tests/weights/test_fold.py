@@ -127,6 +127,46 @@ def test_a_convolution_that_is_an_output_stays_as_it_is(randomise):
         np.testing.assert_allclose(*map(keras.ops.convert_to_numpy, (ours, theirs)), atol=1e-6)
 
 
+class Standardized(keras.layers.Conv2D):
+    """Weight standardization: its kernel is not what it multiplies by."""
+
+    def convolution_op(self, inputs, kernel):
+        return super().convolution_op(inputs, kernel - keras.ops.mean(kernel))
+
+
+class Halved(keras.layers.BatchNormalization):
+    def call(self, inputs, **kwargs):
+        return super().call(inputs, **kwargs) / 2
+
+
+@pytest.mark.parametrize(
+    ("convolution", "norm"),
+    [(Standardized, keras.layers.BatchNormalization), (keras.layers.Conv2D, Halved)],
+)
+def test_what_others_made_of_a_layer_stays(convolution, norm, randomise):
+    model = keras.Sequential([keras.Input((8, 8, 3)), convolution(4, 3), norm()])
+    randomise(model)
+    x = images(size=8)
+    np.testing.assert_allclose(outputs(fold_batch_norm(model), x), outputs(model, x), atol=1e-6)
+
+
+@pytest.mark.parametrize("case", ["an output of another", "two norms", "called outside"])
+def test_a_convolution_that_models_share_stays(case, randomise):
+    image = keras.Input((8, 8, 3))
+    convolution = keras.layers.Conv2D(4, 3)
+    y = convolution(image)
+    normed = keras.Model(image, keras.layers.BatchNormalization()(y))
+    other_end = keras.layers.BatchNormalization()(y) if case == "two norms" else y
+    other = keras.Model(image, other_end)
+    outer = keras.Input((8, 8, 3))
+    second = convolution(outer) if case == "called outside" else other(outer)
+    model = keras.Model(outer, [normed(outer), second])
+    randomise(model)
+    x = images(size=8)
+    for ours, theirs in zip(fold_batch_norm(model)(x), model(x), strict=True):
+        np.testing.assert_allclose(*map(keras.ops.convert_to_numpy, (ours, theirs)), atol=1e-6)
+
+
 def test_other_layers_and_nested_models(randomise):
     layers = keras.layers
     inner = keras.Sequential(
