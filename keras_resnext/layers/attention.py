@@ -6,10 +6,11 @@ import keras
 from keras import ops
 
 from keras_resnext.layers.batch_norm import BatchNormalization
+from keras_resnext.layers.image_layer import ImageLayer
 
 
 @keras.saving.register_keras_serializable("keras_resnext")
-class SqueezeExcite(keras.layers.Layer):
+class SqueezeExcite(ImageLayer):
     """Scale every channel by a gate computed from the means of all channels.
 
     `x * sigmoid(W2 relu(W1 mean(x)))`, the mean over height and width.
@@ -19,9 +20,10 @@ class SqueezeExcite(keras.layers.Layer):
             channels, rounded to a multiple of 8 (timm's rule; see `reduced_channels`).
         use_bias: bool, whether the dense layers have a bias.
         kernel_regularizer: `keras.regularizers.Regularizer`, its name or None.
+        **kwargs: of `ImageLayer`: `data_format`, and what every Keras layer takes.
 
     Input shape:
-        `(batch, height, width, channels)`, or channels first in Keras's data format.
+        `(batch, height, width, channels)`, or channels first by `data_format`.
 
     Output shape:
         That of the input.
@@ -46,7 +48,7 @@ class SqueezeExcite(keras.layers.Layer):
         self.use_bias = use_bias
 
     def build(self, input_shape):
-        channels = input_shape[_channel_axis()]
+        channels = input_shape[self.channel_axis]
         reduced = self.reduced or reduced_channels(channels, 1 / 16, 8)
         self.reduce = self._dense(reduced, "relu", "reduce", channels)
         self.expand = self._dense(channels, "sigmoid", "expand", reduced)
@@ -64,7 +66,8 @@ class SqueezeExcite(keras.layers.Layer):
         return layer
 
     def call(self, inputs):
-        return _scaled(inputs, self.expand(self.reduce(_means(inputs))))
+        axes = self.spatial_axes
+        return _scaled(inputs, self.expand(self.reduce(_means(inputs, axes))), axes)
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -75,7 +78,7 @@ class SqueezeExcite(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("keras_resnext")
-class EfficientChannelAttention(keras.layers.Layer):
+class EfficientChannelAttention(ImageLayer):
     """Scale every channel by a gate computed from the means of its neighbours (ECA).
 
     `x * sigmoid(conv1d(mean(x)))`, one kernel along the channels, without bias.
@@ -84,9 +87,10 @@ class EfficientChannelAttention(keras.layers.Layer):
         kernel_size: int, odd: how many neighbouring channels a gate sees. None takes the
             paper's rule, the odd number nearest to `(log2(channels) + 1) / 2`, at least 3.
         kernel_regularizer: `keras.regularizers.Regularizer`, its name or None.
+        **kwargs: of `ImageLayer`: `data_format`, and what every Keras layer takes.
 
     Input shape:
-        `(batch, height, width, channels)`, or channels first in Keras's data format.
+        `(batch, height, width, channels)`, or channels first by `data_format`.
 
     Output shape:
         That of the input.
@@ -113,7 +117,7 @@ class EfficientChannelAttention(keras.layers.Layer):
         self.kernel_size = kernel_size
 
     def build(self, input_shape):
-        channels = input_shape[_channel_axis()]
+        channels = input_shape[self.channel_axis]
         nearest_odd = int((math.log2(channels) + 1) / 2) | 1
         self.conv = keras.layers.Conv1D(
             1,
@@ -129,8 +133,8 @@ class EfficientChannelAttention(keras.layers.Layer):
         self.conv.build((None, channels, 1))
 
     def call(self, inputs):
-        gates = self.conv(ops.expand_dims(_means(inputs), -1))
-        return _scaled(inputs, ops.squeeze(gates, -1))
+        gates = self.conv(ops.expand_dims(_means(inputs, self.spatial_axes), -1))
+        return _scaled(inputs, ops.squeeze(gates, -1), self.spatial_axes)
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -141,7 +145,7 @@ class EfficientChannelAttention(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("keras_resnext")
-class SelectiveKernel(keras.layers.Layer):
+class SelectiveKernel(ImageLayer):
     """Weigh branches against each other, channel by channel, and sum them.
 
     `sum_i a_i * x_i`, where `a = softmax_i(W2 relu(BN(W1 mean(sum_i x_i))))`. The branches are
@@ -152,10 +156,11 @@ class SelectiveKernel(keras.layers.Layer):
             a sixteenth of the channels, rounded to a multiple of 32 (see `reduced_channels`).
         momentum, epsilon: of the batch norm between them.
         kernel_regularizer: `keras.regularizers.Regularizer`, its name or None.
+        **kwargs: of `ImageLayer`: `data_format`, and what every Keras layer takes.
 
     Input shape:
-        List of at least two tensors `(batch, height, width, channels)`, or channels first in
-        Keras's data format.
+        List of at least two tensors `(batch, height, width, channels)`, or channels first
+        by `data_format`.
 
     Output shape:
         That of one input.
@@ -184,7 +189,7 @@ class SelectiveKernel(keras.layers.Layer):
     def build(self, input_shape):
         if not isinstance(input_shape[0], (list, tuple)) or len(input_shape) < 2:
             raise ValueError(f"SelectiveKernel needs two or more inputs. Received: {input_shape}")
-        channels = input_shape[0][_channel_axis()]
+        channels = input_shape[0][self.channel_axis]
         reduced = self.reduced or reduced_channels(channels, 1 / 16, 32)
         self.reduce = self._dense(reduced, "reduce")
         self.norm = BatchNormalization(
@@ -205,15 +210,16 @@ class SelectiveKernel(keras.layers.Layer):
         )
 
     def call(self, inputs, training=None):
-        total = _means(inputs[0])
+        axes = self.spatial_axes
+        total = _means(inputs[0], axes)
         for branch in inputs[1:]:
-            total = total + _means(branch)
+            total = total + _means(branch, axes)
         hidden = ops.relu(self.norm(self.reduce(total), training=training))
         scores = ops.reshape(self.select(hidden), (-1, len(inputs), total.shape[-1]))
-        weights = ops.cast(ops.softmax(ops.cast(scores, "float32"), axis=1), inputs[0].dtype)
-        output = _scaled(inputs[0], weights[:, 0])
+        weights = ops.cast(ops.softmax(_widened(scores), axis=1), inputs[0].dtype)
+        output = _scaled(inputs[0], weights[:, 0], axes)
         for index, branch in enumerate(inputs[1:], start=1):
-            output = output + _scaled(branch, weights[:, index])
+            output = output + _scaled(branch, weights[:, index], axes)
         return output
 
     def compute_output_shape(self, input_shape):
@@ -244,20 +250,20 @@ def reduced_channels(channels, ratio, divisor, keep=0.0):
     return nearest if nearest >= keep * wanted else nearest + divisor
 
 
-def _means(inputs):
-    """`(batch, channels)`, summed in float32: half precision has not the digits for a sum."""
-    axes = (1, 2) if _channel_axis() == -1 else (2, 3)
-    return ops.cast(ops.mean(ops.cast(inputs, "float32"), axis=axes), inputs.dtype)
+def _means(inputs, axes):
+    """`(batch, channels)`, the means over height and width."""
+    return ops.cast(ops.mean(_widened(inputs), axis=axes), inputs.dtype)
 
 
-def _scaled(inputs, gates):
+def _scaled(inputs, gates, axes):
     """Multiply each channel of an image by its gate, of shape `(batch, channels)`."""
-    axes = (1, 2) if _channel_axis() == -1 else (2, 3)
     return inputs * ops.cast(ops.expand_dims(gates, axes), inputs.dtype)
 
 
-def _channel_axis():
-    return -1 if keras.config.image_data_format() == "channels_last" else 1
+def _widened(x):
+    """At least in float32: half precision has not the digits for a sum."""
+    half = keras.backend.standardize_dtype(x.dtype) in ("float16", "bfloat16")
+    return ops.cast(x, "float32") if half else x
 
 
 def _regularizer_config(layer):

@@ -3,18 +3,21 @@
 import keras
 from keras import ops
 
+from keras_resnext.layers.image_layer import ImageLayer
+
 
 @keras.saving.register_keras_serializable("keras_resnext")
-class BlurPool2D(keras.layers.Layer):
+class BlurPool2D(ImageLayer):
     """Blur with the binomial kernel [1, 2, 1] x [1, 2, 1] / 16 and subsample.
 
     The border is reflected, so that a constant image stays constant.
 
     Args:
         strides: int, the subsampling in height and width.
+        **kwargs: of `ImageLayer`: `data_format`, and what every Keras layer takes.
 
     Input shape:
-        `(batch, height, width, channels)`, or channels first in Keras's data format.
+        `(batch, height, width, channels)`, or channels first by `data_format`.
 
     Output shape:
         Height and width divided by `strides`, rounded up.
@@ -38,7 +41,6 @@ class BlurPool2D(keras.layers.Layer):
         if not isinstance(strides, int) or isinstance(strides, bool) or strides < 1:
             raise ValueError(f"`strides` must be a positive integer. Received: strides={strides!r}")
         self.strides = strides
-        self.data_format = keras.config.image_data_format()
 
     def call(self, inputs):
         # [1, 2, 1] / 4 is the mean of two neighbours, twice. Pooling has a fast kernel, with its
@@ -50,21 +52,23 @@ class BlurPool2D(keras.layers.Layer):
         )
 
     def _reflected(self, inputs):
-        first = 1 if self.data_format == "channels_last" else 2
-        for axis in (first, first + 1):
-            widths = [(0, 0)] * 4
-            widths[axis] = (1, 1)
+        for axis in self.spatial_axes:
             # One pixel has no neighbour to reflect: it is its own.
-            mode = "symmetric" if inputs.shape[axis] == 1 else "reflect"
-            inputs = ops.pad(inputs, widths, mode=mode)
+            second = 0 if inputs.shape[axis] == 1 else 1
+            before = _slice(inputs, axis, second, second + 1)
+            after = _slice(inputs, axis, -1 - second, -second or None)
+            inputs = ops.concatenate([before, inputs, after], axis=axis)
         return inputs
 
     def compute_output_shape(self, input_shape):
-        first = 1 if self.data_format == "channels_last" else 2
         shape = list(input_shape)
-        for axis in (first, first + 1):
+        for axis in self.spatial_axes:
             shape[axis] = None if shape[axis] is None else -(-shape[axis] // self.strides)
         return tuple(shape)
 
     def get_config(self):
         return {**super().get_config(), "strides": self.strides}
+
+
+def _slice(x, axis, begin, end):
+    return x[(slice(None),) * axis + (slice(begin, end),)]

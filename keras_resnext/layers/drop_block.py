@@ -3,11 +3,12 @@
 import keras
 from keras import ops
 
+from keras_resnext.layers.image_layer import ImageLayer
 from keras_resnext.layers.scheduled_drop import ScheduledDrop
 
 
 @keras.saving.register_keras_serializable("keras_resnext")
-class DropBlock2D(ScheduledDrop):
+class DropBlock2D(ScheduledDrop, ImageLayer):
     """Drop square regions of a feature map, in every channel and image by itself.
 
     Seeds are drawn where a whole block fits, with the chance
@@ -21,10 +22,11 @@ class DropBlock2D(ScheduledDrop):
             whole.
         scale: float, a factor of the seeds' chance. The assembled paper has .25 in the stage
             before the last.
-        schedule_steps, seed, **kwargs: see `ScheduledDrop`.
+        schedule_steps, seed: see `ScheduledDrop`.
+        **kwargs: of `ImageLayer`: `data_format`, and what every Keras layer takes.
 
     Input shape:
-        `(batch, height, width, channels)`, or channels first in Keras's data format.
+        `(batch, height, width, channels)`, or channels first by `data_format`.
 
     Output shape:
         That of the input.
@@ -55,7 +57,6 @@ class DropBlock2D(ScheduledDrop):
             raise ValueError(f"`scale` must be positive. Received: scale={scale!r}")
         self.block_size = block_size
         self.scale = scale
-        self.data_format = keras.config.image_data_format()
 
     def drop(self, inputs, rate):
         kept = 1.0 - self._dropped(inputs, rate)
@@ -66,10 +67,9 @@ class DropBlock2D(ScheduledDrop):
 
     def _dropped(self, inputs, rate):
         """Ones where blocks lie, in float32 and the shape of the input."""
-        first = 1 if self.data_format == "channels_last" else 2
         shape = ops.shape(inputs)
         chance, fits = self.scale * rate, 1.0
-        for axis in (first, first + 1):
+        for axis in self.spatial_axes:
             size = ops.cast(shape[axis], "float32")
             block = ops.minimum(float(self.block_size), size)
             chance = chance * size / (block * (size - block + 1.0))

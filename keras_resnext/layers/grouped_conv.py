@@ -70,6 +70,9 @@ class GroupedConv2D(keras.layers.Conv2D):
         data_format=None,
         dilation_rate=(1, 1),
         groups=1,
+        activation=None,
+        use_bias=True,
+        *,
         formulation="auto",
         **kwargs,
     ):
@@ -78,7 +81,11 @@ class GroupedConv2D(keras.layers.Conv2D):
                 f"`formulation` must be one of {', '.join(FORMULATIONS)}. "
                 f"Received: formulation={formulation!r}"
             )
-        symmetric = padding == "torch"
+        symmetric = isinstance(padding, str) and padding.lower() == "torch"
+        if not symmetric and str(padding).lower() not in ("valid", "same"):
+            raise ValueError(
+                f"`padding` must be one of valid, same, torch. Received: padding={padding!r}"
+            )
         super().__init__(
             filters,
             kernel_size,
@@ -87,6 +94,8 @@ class GroupedConv2D(keras.layers.Conv2D):
             data_format=data_format,
             dilation_rate=dilation_rate,
             groups=groups,
+            activation=activation,
+            use_bias=use_bias,
             **kwargs,
         )
         self.formulation = formulation
@@ -95,6 +104,8 @@ class GroupedConv2D(keras.layers.Conv2D):
             self._check_symmetric()
 
     def convolution_op(self, inputs, kernel):
+        if not keras.backend.is_float_dtype(inputs.dtype):  # which a kernel must not become
+            inputs = ops.cast(inputs, self.compute_dtype)
         kernel = ops.cast(ops.convert_to_tensor(kernel), inputs.dtype)
         formulation = self._formulation_for(inputs)
         if formulation == "native":

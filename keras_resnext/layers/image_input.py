@@ -20,6 +20,11 @@ class Description:
     class_names: tuple[str, ...] | str | None = None
 
 
+def is_imagenet(class_names):
+    """Whether class names are `"imagenet"`: they may be an array too, which compares by element."""
+    return isinstance(class_names, str) and class_names == IMAGENET
+
+
 @keras.saving.register_keras_serializable("keras_resnext")
 class ImageInput(keras.layers.InputLayer):
     """`keras.layers.InputLayer` with a description of the network, which is saved with it.
@@ -43,8 +48,8 @@ class ImageInput(keras.layers.InputLayer):
 
     def __init__(self, shape=None, *, preprocessing=None, class_names=None, **kwargs):
         super().__init__(shape, **kwargs)
-        if class_names is not None and class_names != IMAGENET:
-            class_names = tuple(class_names)
+        if class_names is not None and not is_imagenet(class_names):
+            class_names = tuple(map(str, class_names))
         # A dataclass: Keras would take a dict for a holder of layers.
         self.description = Description(preprocessing, class_names)
 

@@ -7,13 +7,14 @@ import numpy as np
 from keras import ops
 
 from keras_resnext.errors import one_of
+from keras_resnext.layers.image_layer import ImageLayer
 
 # Of ImageNet's training images, pixels from 0 to 1.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @keras.saving.register_keras_serializable("keras_resnext")
-class Preprocessing(keras.layers.Layer):
+class Preprocessing(ImageLayer):
     """Resize the shorter side, crop the middle, normalize: from any picture to a network's input.
 
     What published networks are tested with, pixel for pixel as Pillow resizes (within one level of
@@ -28,9 +29,10 @@ class Preprocessing(keras.layers.Layer):
         mean, std: sequences of 3 floats by channel, of pixels scaled to 0..1.
         resize_fitting: bool; whether pictures of `size` by `size` pixels are resized and cropped
             like all others, as published networks were tested. False leaves them as they are.
+        **kwargs: of `ImageLayer`: `data_format`, and what every Keras layer takes.
 
     Input shape:
-        `(batch, height, width, 3)`, or channels first in Keras's data format; uint8, or any other
+        `(batch, height, width, 3)`, or channels first by `data_format`; uint8, or any other
         type with values from 0 to 255. Height and width may differ from call to call.
 
     Output shape:
@@ -77,7 +79,6 @@ class Preprocessing(keras.layers.Layer):
         if min(self.std) <= 0:
             raise ValueError(f"`std` must be above 0. Received: std={std!r}")
         self.resize_fitting = resize_fitting
-        self.data_format = keras.config.image_data_format()
 
     @property
     def edge(self):

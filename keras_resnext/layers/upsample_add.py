@@ -3,17 +3,22 @@
 import keras
 from keras import ops
 
+from keras_resnext.layers.image_layer import ImageLayer
+
 
 @keras.saving.register_keras_serializable("keras_resnext")
-class UpsampleAdd(keras.layers.Layer):
+class UpsampleAdd(ImageLayer):
     """Add a feature map to one of twice its height and width: `upsample(x[0]) + x[1]`.
 
     Every pixel of the first is repeated to 2x2; where the second has an odd size, the last
     row or column of repetitions is left out.
 
+    Args:
+        **kwargs: of `ImageLayer`: `data_format`, and what every Keras layer takes.
+
     Input shape:
         List of two tensors, `(batch, (height + 1) // 2, (width + 1) // 2, channels)` and
-        `(batch, height, width, channels)`, or channels first in Keras's data format.
+        `(batch, height, width, channels)`, or channels first by `data_format`.
 
     Output shape:
         That of the second.
@@ -30,14 +35,10 @@ class UpsampleAdd(keras.layers.Layer):
     ((1, 3, 4, 1), 1.0)
     """
 
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.data_format = keras.config.image_data_format()
-
     def call(self, inputs):
         small, large = inputs
         last = self.data_format == "channels_last"
-        for axis in (1, 2) if last else (2, 3):
+        for axis in self.spatial_axes:
             small = ops.repeat(small, 2, axis=axis)
         height, width = ops.shape(large)[1:3] if last else ops.shape(large)[2:]
         small = small[:, :height, :width] if last else small[:, :, :height, :width]

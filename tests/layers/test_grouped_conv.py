@@ -242,13 +242,63 @@ def test_any_image_size_at_run_time():
         ({"filters": 30, "groups": 4}, "groups=4.*filters=30"),
         ({"filters": 32, "groups": 5}, "groups=5.*filters=32"),
         ({"filters": 32, "groups": 4, "formulation": "fast"}, "formulation='fast'"),
-        ({"filters": 32, "groups": 4, "padding": "torhc"}, "torhc"),
+        ({"filters": 32, "groups": 4, "padding": "torhc"}, "valid, same, torch.*'torhc'"),
         ({"filters": 32, "kernel_size": 4, "padding": "torch"}, "kernel_size=\\(4, 4\\)"),
     ],
 )
 def test_bad_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         GroupedConv2D(**{"kernel_size": 3, **arguments})
+
+
+def test_arguments_come_in_the_order_of_keras():
+    given = (64, 3, (2, 2), "same", "channels_last", (1, 1), 8, "relu", False)
+    ours, theirs = (kind(*given).get_config() for kind in (GroupedConv2D, keras.layers.Conv2D))
+    assert {name: ours[name] for name in theirs if name != "name"} == {
+        name: value for name, value in theirs.items() if name != "name"
+    }
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32"])
+@pytest.mark.parametrize("groups", [1, 3])
+def test_whole_numbers_are_not_what_a_kernel_becomes(dtype, groups):
+    layer = GroupedConv2D(6, 3, groups=groups)
+    x = np.random.RandomState(0).randint(0, 256, (1, 5, 5, 3))
+    ours, expected = (keras.ops.convert_to_numpy(layer(x.astype(d))) for d in (dtype, "float32"))
+    np.testing.assert_array_equal(ours, expected)
+
+
+@pytest.mark.parametrize("dilation_rate", [1, 2])
+def test_float64_agrees_with_numpy_in_all_its_digits(dilation_rate, gradients):
+    random = np.random.RandomState(0)
+    x, kernel = random.normal(size=(2, 8, 8, 8)), random.normal(size=(3, 3, 2, 12))
+    layer = GroupedConv2D(
+        12,
+        3,
+        groups=4,
+        dilation_rate=dilation_rate,
+        use_bias=False,
+        padding="torch",
+        dtype="float64",
+    )
+    if keras.backend.backend() == "jax":
+        pytest.skip("has no float64 unless JAX is told so")
+    layer.build(x.shape)
+    layer.kernel.assign(kernel)
+    expected = grouped_conv(x, kernel, 1, "torch", dilation_rate, 4)
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(layer(x)), expected, atol=1e-12)
+
+    def loss(x, kernel):
+        return keras.ops.sum(layer.convolution_op(x, kernel) ** 2)
+
+    found = gradients(loss, [x, kernel])
+    direction = random.normal(size=kernel.shape)
+    step = 1e-6
+    there, back = (
+        (grouped_conv(x, kernel + s * direction, 1, "torch", dilation_rate, 4) ** 2).sum()
+        for s in (step, -step)
+    )
+    np.testing.assert_allclose((found[1] * direction).sum(), (there - back) / 2 / step, rtol=1e-7)
 
 
 def test_input_that_groups_do_not_divide_is_refused():
