@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import inspect
+import numbers
 
 import keras
 from keras import layers
@@ -84,13 +85,13 @@ def create_model(
             **overrides,
         )
     config, variant = _configuration(model, overrides)
-    one_of("pooling", pooling, (None, "avg", "max"))
-    classes = _classes(variant.classes if classes is None else classes)
+    classes = variant.classes if classes is None else classes
+    _check(classes, pooling, classifier_activation)
     shape = _input_shape(input_shape, input_tensor, variant.input_size, config)
     found = find_weights(weights, variant)
     config = found.adapt(config) if found else config
 
-    classifier = functools.partial(_classifier, config, classes, classifier_activation)
+    classifier = functools.partial(_classifier, config, int(classes), classifier_activation)
     with undisturbed(config.depth):
         network = _build(
             config,
@@ -148,7 +149,12 @@ def from_timm(
     (None, 5)
     """
     if weights is None:
-        found = published(source_by_name(name))
+        source = source_by_name(name)
+        # What is wrong is said before hundreds of megabytes have come.
+        config, variant = _unnamed(timm_config(name).replace(**overrides))
+        _check(source.classes if classes is None else classes, pooling, classifier_activation)
+        _input_shape(input_shape, input_tensor, variant.input_size, config)
+        found = published(source)
     else:
         found = given_tensors(weights, SOURCES.get(name.removeprefix("timm/")))
     config = timm_config(name, found.blocks).replace(**overrides)
@@ -158,7 +164,7 @@ def from_timm(
         input_tensor=input_tensor,
         input_shape=input_shape,
         pooling=pooling,
-        classes=classes or found.classes,
+        classes=found.classes if classes is None else classes,
         classifier_activation=classifier_activation,
         name=split_tag(name)[0],
     )
@@ -238,10 +244,11 @@ def _unnamed(config):
     return config, variants.Variant(name, config, 0, 0, 0.0, input_size=size, classes=classes)
 
 
-def _classes(classes):
-    if not isinstance(classes, int) or isinstance(classes, bool) or classes < 1:
+def _check(classes, pooling, activation):
+    if not isinstance(classes, numbers.Integral) or isinstance(classes, bool) or classes < 1:
         raise ValueError(f"`classes` needs a positive integer. Received: classes={classes!r}")
-    return classes
+    one_of("pooling", pooling, (None, "avg", "max"))
+    keras.activations.get(activation)
 
 
 def _input_shape(shape, tensor, default_size, config):
@@ -251,8 +258,10 @@ def _input_shape(shape, tensor, default_size, config):
         shape = tuple(tensor.shape[1:])
     if shape is None:
         shape = (3, default_size, default_size) if first else (default_size, default_size, 3)
-    shape = tuple(shape)
-    if len(shape) != 3 or shape[0 if first else 2] is None:
+    shape = tuple(shape) if hasattr(shape, "__iter__") else (shape,)
+    known = [size for size in shape if size is not None]
+    whole = all(isinstance(size, numbers.Integral) and size > 0 for size in known)
+    if len(shape) != 3 or not whole or shape[0 if first else 2] is None:
         layout = "(channels, height, width)" if first else "(height, width, channels)"
         raise ValueError(f"`input_shape` needs {layout}. Received: input_shape={shape}")
     smallest = config.smallest_input

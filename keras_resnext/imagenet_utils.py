@@ -7,8 +7,8 @@ import sys
 import keras
 import numpy as np
 
-from keras_resnext.errors import DownloadError
-from keras_resnext.layers.image_input import IMAGENET
+from keras_resnext.errors import DownloadError, one_of
+from keras_resnext.layers.image_input import IMAGENET, is_imagenet
 from keras_resnext.layers.preprocessing import IMAGENET_MEAN, IMAGENET_STD, warn_unlike_pixels
 from keras_resnext.models.description import description
 
@@ -27,6 +27,9 @@ def preprocess_input(x, data_format=None, model=None):
     Returns:
         A float array or tensor like `x`, which is not changed.
 
+    Raises:
+        ValueError: for an unknown data format, or images of other than 3 channels.
+
     Warns:
         UserWarning: if the values of an array cannot be from 0 to 255: if they are normalized
             already.
@@ -40,7 +43,15 @@ def preprocess_input(x, data_format=None, model=None):
     warn_unlike_pixels(x)
     own = (model and description(model).preprocessing) or {}
     mean, std = own.get("mean", IMAGENET_MEAN), own.get("std", IMAGENET_STD)
-    first = (data_format or keras.config.image_data_format()) == "channels_first"
+    data_format = data_format or keras.config.image_data_format()
+    one_of("data_format", data_format, ("channels_last", "channels_first"))
+    first = data_format == "channels_first"
+    given = tuple(x.shape if hasattr(x, "shape") else np.shape(x))
+    if len(given) not in (3, 4) or given[-3 if first else -1] != 3:
+        raise ValueError(
+            f"`x` needs images of 3 channels, one or a batch, {data_format}. "
+            f"Received: x of shape {given}"
+        )
     shape = (3, 1, 1) if first else (3,)
     scale, shift = (np.reshape(np.array(v, "float32"), shape) for v in (std, mean))
     if isinstance(x, np.ndarray):
@@ -80,7 +91,7 @@ def decode_predictions(preds, top=5, class_names=None):
         class_names = _known_names(class_names)
     if class_names is None:
         class_names = IMAGENET
-    pairs = imagenet_classes() if class_names == IMAGENET else tuple(enumerate(class_names))
+    pairs = imagenet_classes() if is_imagenet(class_names) else tuple(enumerate(class_names))
     if preds.ndim != 2 or preds.shape[1] != len(pairs):
         raise ValueError(
             f"`preds` needs the shape (batch, {len(pairs)}), one column for each of the class "

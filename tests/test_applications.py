@@ -67,7 +67,9 @@ def test_every_row_has_a_documented_function_with_the_contract(name):
 
 
 def test_functions_build_what_they_say():
-    model = keras_resnext.ResNeXt35(classes=7, cardinality=4, width_per_group=32, name="mine")
+    model = keras_resnext.ResNeXt35(
+        classes=np.int64(7), cardinality=4, width_per_group=32, name="mine"
+    )
     assert (model.name, model.output_shape) == ("mine", (None, 7))
     assert model.get_layer("stage1_block1_conv2").groups == 4
     headless = keras_resnext.ResNet20(include_top=False, pooling="avg")
@@ -232,6 +234,11 @@ def test_weights_from_a_file(tmp_path):
         ({"weights": "/no/such.weights.h5"}, "/no/such.weights.h5"),
         ({"classes": 0}, "classes=0"),
         ({"classes": 10.0}, "classes=10.0"),
+        ({"classes": True}, "classes=True"),
+        ({"classifier_activation": "softmaxx"}, "softmaxx"),
+        ({"input_shape": 32}, "needs \\(height, width, channels\\).*32"),
+        ({"input_shape": ("32", 32, 3)}, "needs \\(height, width, channels\\)"),
+        ({"input_shape": (32, 32, 0)}, "needs \\(height, width, channels\\)"),
         ({"pooling": "mean"}, "pooling='mean'"),
         ({"input_shape": (3, 32, 32, 3)}, "input_shape=\\(3, 32, 32, 3\\)"),
         ({"input_shape": (32, 32, None)}, "input_shape=\\(32, 32, None\\)"),

@@ -60,6 +60,10 @@ def test_names_of_ones_own_need_no_network(no_network):
         keras_resnext.decode_predictions(preds, class_names=model)
     keras_resnext.describe(model, class_names=["a", "b", "c"])
     assert keras_resnext.decode_predictions(preds, 2, model) == found
+    array = np.array(["a", "b", "c"])  # as datasets have them
+    assert keras_resnext.decode_predictions(preds, 2, array) == found
+    keras_resnext.describe(model, class_names=array)
+    assert keras_resnext.decode_predictions(preds, 2, model) == found
 
 
 @pytest.mark.parametrize("shape", [(1000,), (2, 10), (1, 1, 1000)], ids=str)
@@ -83,6 +87,20 @@ def test_preprocess_input_is_keras_torch_mode(data_format, kind):
     found = keras_resnext.preprocess_input(given, data_format)
     np.testing.assert_allclose(keras.ops.convert_to_numpy(found), expected, atol=1e-5)
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(given), x)
+
+
+@pytest.mark.parametrize(
+    ("shape", "data_format", "says"),
+    [
+        ((2, 4, 4, 1), None, r"3 channels.*\(2, 4, 4, 1\)"),
+        ((2, 4, 4, 3), "channels_first", "3 channels.*channels_first"),
+        ((4, 3), None, "one or a batch"),
+        ((2, 4, 4, 3), "channel_last", "must be one of 'channels_last'"),
+    ],
+)
+def test_what_preprocess_input_does_not_take(shape, data_format, says):
+    with pytest.raises(ValueError, match=says):
+        keras_resnext.preprocess_input(np.full(shape, 99.0), data_format)
 
 
 def test_preprocess_input_of_a_model_takes_its_own_numbers():

@@ -241,6 +241,11 @@ class ResNetConfig(NetworkConfig):
             "does not end in: set preactivation=False or zero_gamma=False.",
         )
         yield (
+            self.shortcut == "none" and self.zero_gamma,
+            "`zero_gamma` begins each block as its shortcut, and without one as nothing at all: "
+            'set zero_gamma=False, or another than shortcut="none".',
+        )
+        yield (
             self.block.startswith("multi_") and self.cardinality % 2,
             f'block="{self.block}" halves the groups: `cardinality` must be even. '
             f"Received: cardinality={self.cardinality}",

@@ -4,7 +4,7 @@ import dataclasses
 
 import keras
 
-from keras_resnext.layers.image_input import IMAGENET, Description, ImageInput
+from keras_resnext.layers.image_input import Description, ImageInput, is_imagenet
 from keras_resnext.layers.preprocessing import (
     Preprocessing,
     warn_unlike_normalized,
@@ -114,7 +114,7 @@ def _image_inputs(model):
 
 
 def _names(model, names):
-    names = names if names == IMAGENET else tuple(map(str, names))
+    names = names if is_imagenet(names) else tuple(map(str, names))
     if _count(names) != _classes(model):
         raise ValueError(
             f"`class_names` needs one name an output of {model.name}, which are {_classes(model)}. "
@@ -124,7 +124,7 @@ def _names(model, names):
 
 
 def _count(names):
-    return 1000 if names == IMAGENET else len(names)
+    return 1000 if is_imagenet(names) else len(names)
 
 
 def _classes(model):

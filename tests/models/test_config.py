@@ -30,6 +30,7 @@ from keras_resnext.models.config import ResNetConfig
         ({"block": "basic", "stride_on": "1x1"}, "A basic block has no 1x1"),
         ({"filters": (8, 16, 32, 64), "width_per_group": 4}, "at least 1"),
         ({"preactivation": True, "zero_gamma": True}, "`zero_gamma`"),
+        ({"shortcut": "none", "zero_gamma": True}, "as nothing at all"),
         ({"downsample": "blur", "stride_on": "1x1"}, 'use stride_on="3x3"'),
         ({"drop_path": 0.1, "shortcut": "none"}, "`drop_path` drops a block down"),
     ],

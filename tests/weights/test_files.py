@@ -138,11 +138,33 @@ def test_timms_inception_fits_whatever_else_is_changed(fields, tmp_path):
     assert expected.std(0).max() > 1e-3
 
 
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"cardinalty": 3}, "cardinality"),
+        ({"pooling": "mean"}, "pooling='mean'"),
+        ({"input_shape": (8, 8, 3)}, "at least"),
+        ({"classes": -1}, "classes=-1"),
+        ({"classifier_activation": "softmaxx"}, "softmaxx"),
+    ],
+    ids=str,
+)
+def test_nothing_is_downloaded_for_wrong_arguments(wrong, says, monkeypatch):
+    def published(source):
+        raise AssertionError("downloaded before the arguments were checked")
+
+    monkeypatch.setattr("keras_resnext.applications.published", published)
+    with pytest.raises(ValueError, match=says):
+        from_timm("resnext50_32x4d.a1_in1k", **wrong)
+
+
 def test_strict_is_advised_where_it_can_be_asked_for(tensors, tmp_path):
     path = tmp_path / "mine.safetensors"
     safetensors.numpy.save_file(tensors, path)
     with pytest.raises(ValueError, match="strict=False loads what fits"):
         from_timm("resnet18", path, classes=3)
+    with pytest.raises(ValueError, match="`classes`.*0"):
+        from_timm("resnet18", path, classes=0)
     for build in (
         lambda: create_model("ResNet18", weights=path, classes=3),
         lambda: from_timm("resnet18", {"other": np.zeros(3)}, strict=False),
