@@ -120,6 +120,7 @@ WRONG = [
     (["train", "--learning-rate", "-1"], "`learning_rate`. Expected a number above 0"),
     (["train", "--model", "ResNet_20"], 'Unknown model "ResNet_20". Did you mean "ResNet20"?'),
     (["train", "--data", "digit"], 'Unknown data "digit". Did you mean "digits"?'),
+    (["train", "--go-on"], "--go-on needs --output"),
     (["train", "--recipe", "e20"], 'Unknown recipe "e20". Did you mean "e2"?'),
     (["train", "--recipe", "e7"], 'The recipe "e7" learns from a teacher, and none is given'),
     (["train", "--teacher", "no.keras"], 'The teacher "no.keras" is not there'),

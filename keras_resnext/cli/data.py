@@ -257,12 +257,15 @@ def _training_step(variant, dataset) -> Callable:
 
         from keras_resnext.applications import create_model
         from keras_resnext.training.compile import compile_recipe
+        from keras_resnext.training.environment import devices
 
-        keras.distribution.list_devices()
+        devices()
     shape = (dataset.image_size, dataset.image_size, 3)
     model = create_model(variant.name, input_shape=shape, classes=dataset.classes)
     compile_recipe(model, "default", steps=1000)
-    return model.train_on_batch
+    if keras.backend.backend() == "tensorflow":
+        return model.train_on_batch
+    return lambda images, labels: model.train_on_batch(images.numpy(), labels.numpy())
 
 
 def _print_profile(profile) -> None:

@@ -111,33 +111,33 @@ def _train(options: argparse.Namespace) -> int:
 
     if options.overwrite and (options.restarts or options.go_on):
         raise ValueError("--overwrite begins anew, --go-on and --restarts go on. Give one of them.")
+    if options.go_on and not options.output:
+        raise ValueError("--go-on needs --output: it is how the run is found again.")
     if options.restarts:
         return _supervised(options)
     if options.resume:
         return _report(_resume(options))
     name, recipe, network = _recipe(options)
     model, size = _trained_model(name, recipe, network)
-    goes_on = options.go_on and options.output is not None
-    check_output(options.output, options.overwrite or goes_on)
+    check_output(options.output, options.overwrite or options.go_on)
     with ending_at_once():
         from keras_resnext.data.datasets import load_dataset
 
     dataset = load_dataset(options.data, size, recipe.seed, recipe.on_error)
     with importing():
-        import keras
-
         from keras_resnext.training.distribution import join
+        from keras_resnext.training.environment import devices
         from keras_resnext.training.session import Session
 
         join(options.strategy)
-        keras.distribution.list_devices()  # has its say on a missing GPU
+        devices()  # has its say on a missing GPU
     session = Session(model, options.data, size, recipe, options.weights, network)
     return _report(
         session.train(
             dataset,
             options.output,
-            overwrite=options.overwrite or goes_on,
-            resume=goes_on,
+            overwrite=options.overwrite or options.go_on,
+            resume=options.go_on,
             strategy=options.strategy,
             record={"command": options.command},
         )
@@ -171,13 +171,12 @@ def _resume(options: argparse.Namespace) -> dict:
         )
     check_resumable(options.resume)
     with importing():
-        import keras
-
         from keras_resnext.training.distribution import join
+        from keras_resnext.training.environment import devices
         from keras_resnext.training.session import resume
 
         join(options.strategy)
-        keras.distribution.list_devices()
+        devices()
     return resume(options.resume, strategy=options.strategy)
 
 
@@ -313,11 +312,10 @@ def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _doctor(options: argparse.Namespace) -> int:
     with importing():
-        import keras
-
         from keras_resnext.evaluation.doctor import examine
+        from keras_resnext.training.environment import devices
 
-        keras.distribution.list_devices()
+        devices()
     _SHOW_HEALTH[options.json](examine(measure=not options.quick))
     return 0
 

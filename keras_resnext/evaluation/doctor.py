@@ -11,7 +11,7 @@ from keras import ops
 
 from keras_resnext.layers import GroupedConv2D, backends
 from keras_resnext.processor import is_x86, processor_flags
-from keras_resnext.training.environment import device, package_versions
+from keras_resnext.training.environment import device, devices, package_versions
 from keras_resnext.training.precision import BFLOAT16_FLAGS, resolve
 
 # One 3x3 convolution of ResNeXt-50's first stage.
@@ -43,7 +43,7 @@ def _version(package: str) -> tuple[int, ...]:
 
 
 def _gpus() -> int:
-    return sum(not name.startswith("cpu") for name in keras.distribution.list_devices())
+    return sum(not name.startswith("cpu") for name in devices())
 
 
 def _on(backend: str) -> bool:
@@ -112,12 +112,13 @@ def examine(measure: bool = True) -> dict:
     >>> examine(measure=False)["precision"] in ("float32", "mixed_bfloat16", "mixed_float16")
     True
     """
-    several = len(keras.distribution.list_devices()) > 1
+    found = devices()
+    several = len(found) > 1
     return {
         "versions": package_versions(),
         "backend": keras.backend.backend(),
         "device": device(),
-        "devices": keras.distribution.list_devices(),
+        "devices": found,
         "bfloat16": bool(processor_flags() & BFLOAT16_FLAGS),
         "onednn": _onednn(),
         "precision": resolve("auto"),

@@ -13,6 +13,18 @@ from keras_resnext.version import __version__
 PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy")
 
 
+def devices() -> list[str]:
+    """Give the names of the devices, as Keras has them: "cpu:0", "gpu:0", "gpu:1".
+
+    On PyTorch, where Keras does not tell, they are counted.
+    """
+    if keras.backend.backend() != "torch":
+        return [name.lower() for name in keras.distribution.list_devices()]
+    import torch
+
+    return [f"gpu:{number}" for number in range(torch.cuda.device_count())] or ["cpu:0"]
+
+
 def device() -> str:
     """Say what this machine trains on.
 
@@ -21,8 +33,7 @@ def device() -> str:
     >>> "cores" in device() or "gpu" in device()
     True
     """
-    devices = [name.lower() for name in keras.distribution.list_devices()]
-    accelerators = [name for name in devices if not name.startswith("cpu")]
+    accelerators = [name for name in devices() if not name.startswith("cpu")]
     return ", ".join(accelerators) or f"cpu, {_processor()}, {_cores()} cores"
 
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import keras
 
 from keras_resnext.processor import processor_flags
+from keras_resnext.training.environment import devices
 
 # What a processor needs to multiply in bfloat16 faster than in float32, as Linux names it.
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
@@ -51,7 +52,7 @@ def resolve(policy: str) -> str:
     """
     if policy != "auto":
         return policy
-    accelerators = [n for n in keras.distribution.list_devices() if not n.startswith("cpu")]
+    accelerators = [name for name in devices() if not name.startswith("cpu")]
     if not accelerators:
         return "mixed_bfloat16" if processor_flags() & BFLOAT16_FLAGS else "float32"
     if accelerators[0].startswith("tpu"):
