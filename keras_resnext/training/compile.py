@@ -43,8 +43,7 @@ def compile_recipe(model: keras.Model, recipe: Recipe | str, steps: int, student
         recipe = recipe.replace(learning_rate=LEARNING_RATE)
     student = student or model
     freeze(student, recipe.freeze)
-    if recipe.l2:
-        penalise(student, recipe.l2, recipe.decay_vectors)
+    penalise(student, recipe.l2, recipe.decay_vectors)
     if recipe.drop_ramp:
         set_schedule_steps(student, max(1, round(steps * recipe.drop_ramp)))
     metrics = [keras.metrics.CategoricalAccuracy(name="top1")]

@@ -86,7 +86,7 @@ def freeze(model, through):
     Args:
         model: `keras.Model` of this package, before it is compiled.
         through: int, the last stage that is frozen: 0 freezes the stem alone, 4 all but the
-            classifier; None freezes nothing.
+            classifier; None freezes nothing. What an earlier call froze beyond it is trained again.
 
     Returns:
         `model`.
@@ -105,5 +105,8 @@ def freeze(model, through):
     for layer in model.layers:
         stage = stage_of(layer.name)
         if through is not None and stage is not None and stage <= through:
+            layer.frozen_by_recipe = getattr(layer, "frozen_by_recipe", False) or layer.trainable
             layer.trainable = False
+        elif getattr(layer, "frozen_by_recipe", False):
+            layer.trainable, layer.frozen_by_recipe = True, False
     return model

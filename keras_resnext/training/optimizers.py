@@ -43,7 +43,7 @@ def penalise(model: keras.Model, l2: float, with_vectors: bool = False) -> None:
 
     Args:
         model: Built. Its layers take the penalty into their configurations.
-        l2: Factor of ``keras.regularizers.L2``.
+        l2: Factor of ``keras.regularizers.L2``; 0 puts back what was there before an earlier call.
         with_vectors: Whether batch norms and biases are penalised too.
 
     Example:
@@ -54,13 +54,20 @@ def penalise(model: keras.Model, l2: float, with_vectors: bool = False) -> None:
     >>> float(sum(model.losses))
     3.0
     """
-    regularizer = keras.regularizers.L2(l2)
+    regularizer = keras.regularizers.L2(l2) if l2 else None
     for layer in model._flatten_layers(include_self=False):
         if hasattr(layer, "kernel_regularizer"):
-            layer.kernel_regularizer = regularizer
-    for variable in model.trainable_variables:
-        if with_vectors or len(variable.shape) >= 2:
-            variable.regularizer = regularizer
+            _regularize(layer, "kernel_regularizer", regularizer)
+    for variable in model.variables:
+        wanted = variable.trainable and (with_vectors or len(variable.shape) >= 2)
+        _regularize(variable, "regularizer", regularizer if wanted else None)
+
+
+def _regularize(owner, name, regularizer):
+    """Set the regularizer of a layer or a variable; None sets the one it was built with."""
+    if not hasattr(owner, "built_regularizer"):
+        owner.built_regularizer = getattr(owner, name)
+    setattr(owner, name, owner.built_regularizer if regularizer is None else regularizer)
 
 
 def _shared(recipe: Recipe) -> dict:
