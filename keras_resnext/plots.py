@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
 # Told apart by colour-blind readers (Okabe and Ito), and by the dash of what is measured.
@@ -251,6 +252,8 @@ def _draw(axes, rows, column: str, factor: float, **style) -> None:
 
 
 def _write(figure: Figure, path: str | Path) -> None:
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # a $ in the name of a folder or a class begins no formula
     # Laid out once: savefig would do it twice, and draw a first time for it, while training waits.
     figure.get_layout_engine().execute(figure)
     figure.set_layout_engine("none")

@@ -61,6 +61,15 @@ def test_wide_numbers_have_room(tmp_path, drawn):
     assert 0 <= loss.x0 < loss.x1 <= accuracy.x0 < accuracy.x1 <= drawn[0].bbox.width
 
 
+def test_a_dollar_in_a_name_begins_no_formula(tmp_path, drawn):
+    odd = "odd $x_{$"
+    row = {"model": odd, "form": "keras", "precision": "float32", "batch_size": 1}
+    plots.plot_throughput([{**row, "images_per_second": 9.0}], tmp_path / "t.png", odd)
+    plots.plot_history(history(tmp_path / "h.csv", (1, 2, 0.3, 1.9, 0.35)), tmp_path / "h.png", odd)
+    plots.plot_grid(np.zeros((1, 4, 4, 3), "uint8"), [odd], tmp_path / "g.png", odd)
+    assert len(drawn) == 3
+
+
 def test_several_runs_in_one_picture(tmp_path, drawn):
     runs = {
         name: history(tmp_path / name, (1, 2, 0.3, 1.9, 0.35), (2, 1, 0.7, 1.2, last))

@@ -217,9 +217,11 @@ class StopSafely(keras.callbacks.Callback):
             signal.signal(number, previous)
 
     def _interrupt(self, number, frame):
-        if self.asked or not self.steps:
-            raise KeyboardInterrupt
+        at_once = self.asked or not self.steps
+        # Also where it is raised: TensorFlow may lose it while it traces the first step.
         self.asked = True
+        if at_once:
+            raise KeyboardInterrupt
 
     def _stop_if_asked(self):
         if self.asked:

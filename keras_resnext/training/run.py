@@ -1,9 +1,11 @@
 """The course of a run: its callbacks, where it is, and what comes of it."""
 
+import math
 from pathlib import Path
 
 import keras
 import tensorflow as tf
+from tensorflow.python.framework.config import is_op_determinism_enabled
 
 from keras_resnext.data.pipeline import assemble
 from keras_resnext.data.waiting import timed
@@ -70,6 +72,8 @@ class Run:
                     self._end_epoch(test)
                 for first, last in self._segments():
                     self._fit(training, test, first, last)
+                    if self.trained.stop_training:
+                        break
         except KeyboardInterrupt:
             if not self.stop.steps and not resume:
                 self._leave_nothing()
@@ -131,7 +135,7 @@ class Run:
         step = self.position.step
         batches = assemble(training, last, (first, step))
         # TensorFlow reads no clock where it is deterministic; several replicas fetch ahead.
-        if not self.recipe.deterministic and tf.distribute.get_strategy().num_replicas_in_sync == 1:
+        if not is_op_determinism_enabled() and not tf.distribute.has_strategy():
             measured = timed(batches)
             batches, self.waiting.waited = measured.batches, measured.seconds
         self.trained.fit(
@@ -184,8 +188,8 @@ class Run:
             "test_top5": last.get("val_top5"),
             "test_loss": last.get("val_loss"),
             "best_top1": max((row["val_top1"] for row in rows), default=None),
-            "images_per_second": rate and round(rate, 1),
-            "waiting_for_data": self.waiting.share and round(self.waiting.share, 4),
+            "images_per_second": _rounded(rate, 1),
+            "waiting_for_data": _rounded(self.waiting.share, 4),
             "seconds": round(self.speed.total_seconds, 2),
             "epochs": len(rows),
             "interrupted": interrupted,
@@ -203,3 +207,8 @@ class Run:
             "device": device(),
             "output": str(self.folder),
         }
+
+
+def _rounded(value, digits):
+    """None for what was not measured."""
+    return None if value is None or math.isnan(value) else round(value, digits)

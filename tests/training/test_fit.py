@@ -293,6 +293,25 @@ def test_mixing_is_trained_with_and_waiting_is_reported(tmp_path, dataset):
     assert not (tmp_path / "other").exists()
 
 
+def test_no_clock_is_read_in_a_process_that_is_deterministic(
+    tmp_path, dataset, make_model, monkeypatch
+):
+    """Whatever the recipe of this run is: TensorFlow would refuse to."""
+    monkeypatch.setattr("keras_resnext.training.run.is_op_determinism_enabled", lambda: True)
+    monkeypatch.setattr("keras_resnext.training.run.timed", None)
+    summary = run(make_model(), dataset, replace(EASY, epochs=1), tmp_path / "run")
+    assert summary["waiting_for_data"] is None and summary["epochs"] == 1
+
+
+def test_an_interruption_that_tensorflow_loses_ends_the_first_step():
+    stop = callbacks.StopSafely()
+    with stop:
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            stop.on_train_batch_end(0)
+
+
 def test_an_image_that_cannot_be_decoded_is_named_while_streaming(tmp_path, dataset, make_model):
     good = keras.utils.array_to_img(dataset.train.images[0])
     for number in range(64):
