@@ -17,7 +17,7 @@ EVERYONE_MAY = {"errors", "processor", "version"}
 ALLOWED = {
     "layers": set(),
     "models": {"layers"},
-    "weights": {"models"},
+    "weights": {"layers", "models"},
     "applications": {"layers", "models", "weights"},
     "data": set(),
     "plots": set(),

@@ -15,12 +15,15 @@ from keras_resnext.data.parts import SMOOTHINGS
 from keras_resnext.errors import one_of, unknown
 from keras_resnext.models import variants
 from keras_resnext.models.config import ResNetConfig
+from keras_resnext.models.inception_config import InceptionConfig
 
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16", "auto")
 OPTIMIZERS = ("sgd", "adam", "adamw", "lamb")
 SCHEDULES = ("linear", "cosine", "step")
 LOSSES = ("cross_entropy", "binary_cross_entropy")
 LEARNING_RATE, LARGE_BATCH = 0.1, 256
+# Of any family: a recipe may be for several, each of which takes what it has.
+NETWORK_FIELDS = sorted({f.name for kind in (ResNetConfig, InceptionConfig) for f in fields(kind)})
 # Not for users to override: they say what a recipe is, not what it does.
 DESCRIPTION = ("name", "about", "paper", "differs", "model", "network")
 
@@ -160,6 +163,9 @@ class Recipe:
                 raise ValueError(
                     f"Invalid value for `{key}`. Expected {expected}. Received: {key}={value!r}"
                 )
+        for key in self.network:
+            if key not in NETWORK_FIELDS:
+                raise ValueError(unknown("field of the model", key, NETWORK_FIELDS))
         for key, valid in CHOICES.items():
             if getattr(self, key) not in valid:
                 raise ValueError(unknown(key, getattr(self, key), valid))
@@ -458,7 +464,14 @@ def _rising(values) -> bool:
 
 
 _INFINITE = float("inf")
+_TEXT = lambda value: isinstance(value, str)  # noqa: E731
 RULES = {
+    "name": (_TEXT, "text"),
+    "model": (_or_none(_TEXT), "the name of a model"),
+    "augmentation": (_or_none(_TEXT), "names, joined by +"),
+    "mixing": (_TEXT, "names, joined by +"),
+    "teacher": (_or_none(lambda value: isinstance(value, str | Path)), "a file, or a run's folder"),
+    "cache": (lambda value: isinstance(value, str | bool | Path), "text, or False"),
     "network": (lambda value: isinstance(value, Mapping), "fields of a configuration"),
     "epochs": (_or_none(_integer(1)), "an integer of at least 1"),
     "batch_size": (_or_none(_integer(1)), "an integer of at least 1"),

@@ -199,8 +199,8 @@ WRONG = [
     ({"path": "model.onnx"}, 'The format "savedmodel" needs the name of a folder'),
     ({"path": "."}, '"." exists already'),
     ({"path": "no/model"}, "There is no folder"),
-    ({"format": "onnx"}, r"(needs a name that ends in .onnx|keras_resnext\[export\])"),
-    ({"format": "litert", "precision": "int8"}, r"(--calibrate FOLDER|keras_resnext\[export\])"),
+    ({"format": "onnx"}, r"(needs a name that ends in .onnx|\.\[export\])"),
+    ({"format": "litert", "precision": "int8"}, r"(--calibrate FOLDER|\.\[export\])"),
 ]
 
 

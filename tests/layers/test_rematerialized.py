@@ -56,7 +56,7 @@ def trained(wrap, policy, **options):
     "policy, jit_compile",
     [
         ("float32", False),
-        ("float32", True),
+        pytest.param("float32", True, marks=pytest.mark.slow),
         ("mixed_float16", False),
         pytest.param("mixed_float16", True, marks=pytest.mark.slow),
     ],

@@ -89,6 +89,7 @@ def test_executions_are_averaged_and_finished_ones_not_repeated(make_trial):
     assert (folder.run(0) / "model.keras").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_hyperband_s_next_round_has_the_weights_of_the_one_before(make_trial):
     first = make_trial("0")
     trial_module.run(first)

@@ -97,7 +97,8 @@ def test_every_residual_network_has_a_tiny_form(name):
             Recipe(model=name).smoke()
         return
     for recipe in (Recipe(), get_recipe("a3"), get_recipe("e2")):
-        if recipe.network.get("zero_gamma") and config.preactivation:
+        without = config.preactivation or config.shortcut == "none"
+        if recipe.network.get("zero_gamma") and without:
             continue  # for no size
         tiny = config.replace(**recipe.replace(model=name).smoke().network)
         assert max(tiny.widths) <= 64 and tiny.attention == config.attention
@@ -158,6 +159,12 @@ def test_fields_of_recipes_and_of_networks_are_told_apart():
         ("temperature", 0),
         ("network", ["a"]),
         ("seed", -1),
+        ("mixing", None),
+        ("augmentation", 5),
+        ("teacher", 5),
+        ("cache", 5),
+        ("name", 5),
+        ("model", 5),
     ],
 )
 def test_wrong_values_are_named(field, value):
@@ -197,6 +204,7 @@ def test_unknown_recipes_fields_and_files(tmp_path):
         "[]": "holds no recipe",
         '{"epoch": 3}': 'Did you mean "epochs"',
         '{"network": 3}': "`network`",
+        '{"network": {"cardinalty": 3}}': 'Did you mean "cardinality"',
     }.items():
         (tmp_path / "mine.json").write_text(text)
         with pytest.raises(ValueError, match=message):
