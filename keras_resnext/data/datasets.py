@@ -112,6 +112,22 @@ def load_dataset(
     )
 
 
+def absolute_source(source: str | Path) -> str:
+    """Give a source as it is found from any folder.
+
+    Args:
+        source: As in ``load_dataset``, but for arrays.
+
+    Example:
+
+    >>> absolute_source("digits")  # built in, whatever folder has that name
+    'digits'
+    """
+    given, absolute = str(source), str(Path(source).absolute())
+    taken = [next((row for row in SOURCES if row.accepts(s)), None) for s in (given, absolute)]
+    return absolute if taken[0] is taken[1] else given
+
+
 def _names() -> list[str]:
     return [row.name for row in SOURCES if row.name.islower()]
 

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from keras_resnext.data.datasets import SOURCES, load_dataset
+from keras_resnext.data.datasets import absolute_source, load_dataset
 from keras_resnext.data.sources import arrays
 from keras_resnext.errors import one_of
 from keras_resnext.models import variants
@@ -245,10 +245,7 @@ def _source(data, folder: Folder) -> str:
             digest.update(f"{name} {data[name].dtype} {data[name].shape}".encode())
             digest.update(data[name].tobytes())
         return str(folder.path.absolute() / f"data-{digest.hexdigest()[:16]}.npz")
-    given, absolute = str(data), str(Path(data).absolute())
-    # "digits" is built in, whatever folder has that name.
-    taken = [next((row for row in SOURCES if row.accepts(s)), None) for s in (given, absolute)]
-    return absolute if taken[0] is taken[1] else given
+    return absolute_source(data)
 
 
 def _record(asked: Asked, folder: Folder, data) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import keras
 
-from keras_resnext.data.datasets import Dataset, load_dataset
+from keras_resnext.data.datasets import Dataset, absolute_source, load_dataset
 from keras_resnext.models import variants
 from keras_resnext.models.baselines import is_baseline
 from keras_resnext.training import fit
@@ -81,8 +81,11 @@ class Session:
         return network_for(self.model, dataset, self.recipe, self.weights, **self.network)
 
     def _record(self) -> dict:
-        mine = {"weights": self.weights and str(self.weights), "network": dict(self.network)}
-        mine = {**mine, "model": self.model, "data": self.data, "image_size": self.image_size}
+        weights = self.weights and str(self.weights)
+        if weights and Path(weights).is_file():
+            weights = str(Path(weights).absolute())
+        mine = {"weights": weights, "network": dict(self.network), "model": self.model}
+        mine |= {"data": absolute_source(self.data), "image_size": self.image_size}
         configuration = {}
         if not is_baseline(self.model):
             fields = {**fitting(self.model, self.recipe.network), **self.network}

@@ -415,6 +415,15 @@ class NoRun:
         return resume
 
 
+def test_the_record_finds_data_and_weights_from_any_folder(toy, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.weights.h5").touch()
+    kept = Session("ResNet20", toy.name, 32, Recipe(), "mine.weights.h5")._record()["session"]
+    assert (kept["data"], kept["weights"]) == (str(toy), str(tmp_path / "mine.weights.h5"))
+    kept = Session("ResNet20", "digits", 32, Recipe(), "imagenet")._record()["session"]
+    assert (kept["data"], kept["weights"]) == ("digits", "imagenet")
+
+
 def test_going_on_begins_where_there_is_no_checkpoint(tmp_path, dataset, make_model, monkeypatch):
     """As where a run was killed before its first one."""
     monkeypatch.setattr(fit, "Run", NoRun)
