@@ -5,27 +5,22 @@ the EXIF orientation is read and applied here, and costs nothing where there is 
 what tf.io reads wrongly (BMP with a palette) or not in every release (WebP).
 """
 
+from __future__ import annotations
+
 import io
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-import tensorflow as tf
+from keras_resnext.data.lazy import tf
+
+if TYPE_CHECKING:
+    import numpy as np
 
 # By orientation: whether stored rows are columns, and whether then top and bottom, left and right
 # change places. Section 4.6.4 of the Exif standard.
-TURNS = np.array(
-    [
-        (0, 0, 0),
-        (0, 0, 0),
-        (0, 0, 1),
-        (0, 1, 1),
-        (0, 1, 0),
-        (1, 0, 0),
-        (1, 0, 1),
-        (1, 1, 1),
-        (1, 1, 0),
-    ],
-    bool,
+TURNS = tuple(
+    tuple(digit == "1" for digit in turn)
+    for turn in ("000", "000", "001", "011", "010", "100", "101", "111", "110")
 )
 ORIENTATION_TAG = 0x0112
 RATIOS = (1, 2, 4, 8)
@@ -118,7 +113,7 @@ def _is_plain(contents):
 def _decode_turned_crop(contents, relative, size: int):
     turn = orientation(contents)
     stored_shape = tf.io.extract_jpeg_shape(contents)[:2]
-    transposed = tf.gather(TURNS[:, 0], turn)
+    transposed = tf.gather(TURNS, turn)[0]
     shape = tf.where(transposed, stored_shape[::-1], stored_shape)
     window = stored_window(pixel_windows(relative, shape), turn, shape)
     return upright(_shrunk(_decode_window(contents, window, size), size), turn)
@@ -164,6 +159,8 @@ def relative_windows(draws, crop: Crop):
         float32 of shape (..., 4): height and width as shares of the square root of the image's
         area, and where between top and bottom, left and right, from 0 to 1.
     """
+    import numpy as np
+
     draw = tf.unstack(draws)
     edge = tf.sqrt(crop.area[0] + draw[0] * (crop.area[1] - crop.area[0]))
     low, high = np.log(np.float32(crop.ratio))
@@ -344,6 +341,7 @@ def _decode_other(contents):
 
 
 def _by_pillow(contents: np.ndarray) -> np.ndarray:
+    import numpy as np
     from PIL import BmpImagePlugin, Image, ImageOps, WebPImagePlugin  # noqa: F401 they register
 
     try:

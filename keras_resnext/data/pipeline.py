@@ -22,12 +22,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from keras_resnext.data.augment import (
-    Augmentation,
-    apply_steps,
-    find_augmentation,
-    fold,
-)
+from keras_resnext.data.augment import Augmentation, apply_steps, parse_augmentation
 from keras_resnext.data.cache import CachePlan, Kept, keep, numbered_stream, plan_cache
 from keras_resnext.data.decode import (
     crop_image,
@@ -37,7 +32,8 @@ from keras_resnext.data.decode import (
     relative_windows,
 )
 from keras_resnext.data.forms import Form, fit_form
-from keras_resnext.data.mixing import find_mixing, mix_batch
+from keras_resnext.data.mixing import Mixing, mix_batch, parse_mixing
+from keras_resnext.data.ops import fold
 from keras_resnext.data.parts import SMOOTHINGS, Dataset, Part
 from keras_resnext.errors import one_of
 
@@ -57,8 +53,8 @@ class Training:
 
     Args:
         dataset: From ``load_dataset``.
-        row: Crop and steps of the augmentation.
-        mixing: From ``mixing.find_mixing``.
+        augmentation: Its crop and steps.
+        mixing: From ``parse_mixing``.
         batch_size: Images a batch.
         seed: Of everything random.
         label_smoothing: Share of each label that is spread evenly.
@@ -74,8 +70,8 @@ class Training:
     """
 
     dataset: Dataset
-    row: Augmentation
-    mixing: tuple
+    augmentation: Augmentation
+    mixing: Mixing
     batch_size: int
     seed: int
     label_smoothing: float
@@ -109,8 +105,8 @@ def training_batches(
     batch_size: int | None = None,
     *,
     seed: int = 0,
-    augmentation: str | None = None,
-    mixing: str = "none",
+    augmentation: str | Augmentation | None = None,
+    mixing: str | Mixing = "none",
     label_smoothing: float = 0.0,
     smoothing_over: str = "all",
     drop_remainder: bool = False,
@@ -129,9 +125,9 @@ def training_batches(
         dataset: From ``load_dataset``.
         batch_size: Images a batch. Default: the data set's own.
         seed: Of order, augmentation and mixing.
-        augmentation: Name of a row of ``AUGMENTATIONS``, several joined by "+", or the path of a
-            policy file. Default: the data set's own.
-        mixing: What batches are mixed by: see ``mixing.find_mixing``.
+        augmentation: As ``augment.parse_augmentation`` reads or returns it. Default: the data
+            set's own.
+        mixing: As ``mixing.parse_mixing`` reads or returns it.
         label_smoothing: The share of each label that is spread evenly, 0 to 1.
         smoothing_over: Over "all" classes or the "others" alone: as in ``Recipe``.
         drop_remainder: Leave out the last batch if it is not full.
@@ -184,8 +180,8 @@ def prepare_training(
     batch_size: int | None = None,
     *,
     seed: int = 0,
-    augmentation: str | None = None,
-    mixing: str = "none",
+    augmentation: str | Augmentation | None = None,
+    mixing: str | Mixing = "none",
     label_smoothing: float = 0.0,
     drop_remainder: bool = False,
     cache: str | Path | bool = "auto",
@@ -211,19 +207,19 @@ def prepare_training(
             "workers without a rest. Expected a multiple."
         )
     one_of("smoothing_over", smoothing_over, SMOOTHINGS)
-    row = find_augmentation(augmentation or dataset.augmentation)
-    mixed = find_mixing(mixing)
-    if maps is None and any(mix.needs_maps for stage in mixed for mix, _ in stage.choices):
+    augmentation = parse_augmentation(augmentation or dataset.augmentation)
+    mixing = parse_mixing(mixing)
+    if maps is None and mixing.needs_maps:
         raise ValueError(
-            f'Mixing "{mixing}" needs `maps`, a function that gives class activation maps: '
+            f'Mixing "{mixing.text}" needs `maps`, a function that gives class activation maps: '
             "`keras-resnext train` brings it, `training.maps.activation_maps(model)` makes it."
         )
-    form = training_form(dataset, row)
+    form = training_form(dataset, augmentation)
     plan = plan_cache(dataset.train, form, cache, memory_budget)
     return Training(
         dataset,
-        row,
-        mixed,
+        augmentation,
+        mixing,
         batch_size or dataset.batch_size,
         seed,
         label_smoothing,
@@ -246,15 +242,15 @@ def _table(answers: np.ndarray | None) -> tf.Tensor | None:
         return tf.constant(answers)
 
 
-def training_form(dataset: Dataset, row: Augmentation) -> Form:
+def training_form(dataset: Dataset, augmentation: Augmentation) -> Form:
     """Say how training images are kept when decoded.
 
     Args:
         dataset: For its image size.
-        row: Where it crops, images are kept whole, at the size that testing resizes them to.
+        augmentation: Where it crops, images are kept whole, at the size of testing.
     """
     size = dataset.image_size
-    return Form(round(size * TEST_MARGIN), None) if row.crop else Form(size, size)
+    return Form(round(size * TEST_MARGIN), None) if augmentation.crop else Form(size, size)
 
 
 def assemble(
@@ -302,7 +298,7 @@ def _check_start(start: tuple[int, int], epochs: int | None, steps: int) -> None
 
 def _salts(training: Training) -> tuple[int, ...]:
     """A second stream of partners, in an order of its own, where mixing wants two batches."""
-    return (0, PARTNERS) if any(mix.loads == 2 for mix in training.mixing) else (0,)
+    return (0, PARTNERS) if training.mixing.loads == 2 else (0,)
 
 
 def finish_batch(training: Training, parts):
@@ -317,7 +313,7 @@ def finish_batch(training: Training, parts):
     """
     images, labels, places, epochs = (tf.concat(column, 0) for column in zip(*parts, strict=True))
     seed = tf.stack([_epoch_seed(training.seed, epochs[0]), -1 - places[0]])
-    images = apply_steps(images, seed, training.row, training.size)
+    images = apply_steps(images, seed, training.augmentation, training.size)
     classes = training.dataset.classes
     labels = smooth(tf.one_hot(labels, classes), training.label_smoothing, training.smoothing_over)
     if training.answers is not None:
@@ -381,7 +377,7 @@ def cropped_batches(
         return _image_batches(training, own_rows(training, records), _of_record)
     order = own_rows(training, shuffled_places(training, epochs, salt, start))
     kept = training.kept
-    if kept.pixels is None or training.row.crop:
+    if kept.pixels is None or training.augmentation.crop:
         return _image_batches(training, order, _of_kept)
 
     def gathered(places, epoch, _):
@@ -441,7 +437,7 @@ def crop_one(training: Training, image, window):
     Returns:
         uint8 of shape (size, size, channels).
     """
-    crop, size, kept = training.row.crop, training.size, training.kept
+    crop, size, kept = training.augmentation.crop, training.size, training.kept
     encoded = image if image.dtype == tf.string else kept.encoded(image)
     if encoded is None:
         whole = kept.image(image)
@@ -461,7 +457,7 @@ def epoch_windows(training: Training, epoch):
     Returns:
         float32 (images, 4), by place: see ``decode.relative_windows``. (images, 0) for no crop.
     """
-    count, crop = len(training.part), training.row.crop
+    count, crop = len(training.part), training.augmentation.crop
     if crop is None:
         return tf.zeros([count, 0])
     seed = tf.stack([_epoch_seed(training.seed, epoch), 0])
@@ -491,7 +487,7 @@ def shuffled_places(
         places = tf.random.experimental.stateless_shuffle(tf.range(count, dtype=tf.int64), seed)
         places = places[_skipped(training, epoch, start) : used]
         windows = tf.gather(epoch_windows(training, epoch), places)
-        if training.row.crop and training.kept.shape(places) is not None:
+        if training.augmentation.crop and training.kept.shape(places) is not None:
             # All at once: image by image that would cost a fifth of what resizing does.
             windows = pixel_windows(windows, training.kept.shape(places))
         return tf.data.Dataset.from_tensor_slices(
@@ -648,7 +644,7 @@ def test_edge(dataset: Dataset, crop: float | None = None) -> int:
     """
     if crop is not None:
         return int(dataset.image_size / crop)
-    crops = find_augmentation(dataset.augmentation).crop is not None
+    crops = parse_augmentation(dataset.augmentation).crop is not None
     return round(dataset.image_size * (TEST_MARGIN if crops else 1))
 
 

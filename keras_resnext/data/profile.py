@@ -178,8 +178,7 @@ def _contents(training: Training) -> tf.data.Dataset:
 
 def _loaded(training: Training, batch):
     """One batch, or the two that mixing wants."""
-    loads = max(stage.loads for stage in training.mixing)
-    return tuple(batch for _ in range(loads))
+    return (batch,) * training.mixing.loads
 
 
 def _ready(stream: tf.data.Dataset) -> tf.data.Dataset:

@@ -50,7 +50,7 @@ class Recipe:
             training crops at random, else 1.
         augmentation: Name of a row of ``data.augment.AUGMENTATIONS``, several joined by "+", or the
             path of a policy file. Default: the data set's own.
-        mixing: What batches are mixed by, as ``data.mixing.find_mixing`` reads it.
+        mixing: What batches are mixed by, as ``data.mixing.parse_mixing`` reads it.
         loss: "cross_entropy", or "binary_cross_entropy": each class by itself, and those that a
             mixed image has more than a fifth of all count as there ("ResNet strikes back").
         label_smoothing: Share of each training label that is spread evenly.

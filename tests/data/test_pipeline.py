@@ -181,11 +181,6 @@ def test_stored_answers_are_no_part_of_the_graph():
     assert graph.ByteSize() < answers.nbytes / 10
 
 
-def test_unknown_augmentation():
-    with pytest.raises(ValueError, match='Unknown augmentation "shift_flp". Did you mean "shift_f'):
-        pipeline.training_batches(numbered(), augmentation="shift_flp")
-
-
 @pytest.mark.slow
 def test_speed_of_small_images():
     """50,000 images of 32 pixels a second and more on two idle cores; a fifth is demanded here."""

@@ -9,7 +9,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from sklearn.datasets import load_sample_image
 
 from keras_resnext.data import policies
-from keras_resnext.data.augment import find_augmentation
+from keras_resnext.data.augment import parse_augmentation
 
 pytestmark = pytest.mark.only_tensorflow
 LEVELS = (0.0, 0.37, 0.93)  # none of which puts a whole row on a tie
@@ -173,7 +173,7 @@ def test_policy_files(tmp_path, photo):
     path = tmp_path / "mine.json"
     policy = [[["invert", 1.0, 0.0], ["identity", 1.0, 0.0]]]
     path.write_text(json.dumps({"format": 1, "policy": policy}))
-    row = find_augmentation(f"flip+{path}")
+    row = parse_augmentation(f"flip+{path}")
     assert len(row.steps) == 2
     images = np.asarray(photo)[None]
     np.testing.assert_array_equal(row.steps[1](images, (1, 2), 64), 255 - images)
@@ -185,7 +185,7 @@ def test_policy_files(tmp_path, photo):
     ):
         path.write_text(json.dumps({"format": 1, "policy": wrong}))
         with pytest.raises(ValueError, match=message):
-            find_augmentation(str(path))
+            parse_augmentation(str(path))
     path.write_text(json.dumps({"format": 2, "policy": policy}))
     with pytest.raises(ValueError, match="format 2, expected 1"):
-        find_augmentation(str(path))
+        parse_augmentation(str(path))

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 
 from keras_resnext import cli
 from keras_resnext.data import policies, policy_search
-from keras_resnext.data.augment import find_augmentation
+from keras_resnext.data.augment import parse_augmentation
 from keras_resnext.data.datasets import load_dataset
 from keras_resnext.data.parts import Part
 from keras_resnext.data.pipeline import normalise
@@ -56,7 +56,7 @@ def test_the_operation_that_undoes_a_shift_is_found(digits, predict, name, tmp_p
     assert all(undone_by & {step for step, *_ in row} for row in found.policy)
     policy_search.write_found(found, tmp_path / "found.json")
     assert policies.read_policy(tmp_path / "found.json") == found.policy
-    assert len(find_augmentation(f"flip+{tmp_path / 'found.json'}").steps) == 2
+    assert len(parse_augmentation(f"flip+{tmp_path / 'found.json'}").steps) == 2
 
 
 def test_the_search_is_seeded_and_tells_how_far_it_is(digits, predict):

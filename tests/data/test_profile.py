@@ -46,7 +46,7 @@ def slow_decode(monkeypatch):
 
 
 def slow_augment(monkeypatch):
-    row = augment.Augmentation((lambda images, seed, size: sleeping(images, 8 * SLOW),))
+    row = augment.AugmentationRow("Sleep.", lambda images, seed, size: sleeping(images, 8 * SLOW))
     monkeypatch.setitem(augment.AUGMENTATIONS, "shift", row)
     return lambda images, labels: None
 
