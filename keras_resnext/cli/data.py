@@ -90,9 +90,9 @@ def _check(options: argparse.Namespace) -> int:
     # The size plays no part here, but that images differ in it is no fault.
     dataset = load_dataset(options.data, options.image_size or 224, options.seed, "skip")
     with quiet_tensorflow():
-        from keras_resnext.data.check import check_dataset
+        from keras_resnext.data.audit import audit_dataset
 
-    report = check_dataset(dataset)
+    report = audit_dataset(dataset)
     if options.json:
         print_json(asdict(report))
     else:
@@ -178,14 +178,14 @@ def _policy(options: argparse.Namespace) -> int:
         )
     classifier = load_classifier(options)
     with quiet_tensorflow():
-        from keras_resnext.data.policy_search import search_policy, write_found
+        from keras_resnext.data.policy_search import search_policy, write_policy
         from keras_resnext.evaluation.predict import as_predictor
     size = options.image_size or classifier.preprocessing.size
     dataset = load_dataset(options.data, size, options.seed)
     predict, dataset = as_predictor(classifier, dataset)
     with Progress() as bar:
         task = bar.add_task("searching")
-        found = search_policy(
+        result = search_policy(
             predict,
             dataset,
             trials=options.trials,
@@ -194,9 +194,9 @@ def _policy(options: argparse.Namespace) -> int:
             seed=options.seed,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
-    write_found(found, options.output)
-    print(f"Loss on {found.images:,} held-out images: {found.plain:.4f} as they are, ", end="")
-    print(f"{found.losses[0]:.4f} to {found.losses[-1]:.4f} changed by the policy.")
+    write_policy(result, options.output)
+    print(f"Loss on {result.images:,} held-out images: {result.plain:.4f} as they are, ", end="")
+    print(f"{result.losses[0]:.4f} to {result.losses[-1]:.4f} changed by the policy.")
     print(f"Saved in {options.output}: keras-resnext train --augmentation {options.output}")
     return 0
 
@@ -273,7 +273,7 @@ def _print_profile(profile) -> None:
     from rich.table import Table
 
     table = Table()
-    table.add_column("images a second", no_wrap=True)
+    table.add_column("images per second", no_wrap=True)
     for heading in ("by itself", "in place"):
         table.add_column(heading, justify="right")
     for name, rate in profile.stages.items():

@@ -48,6 +48,10 @@ class Augmentation:
     steps: tuple[Call, ...]
     crop: Crop | None = None
 
+    def __str__(self) -> str:
+        """Return the text."""
+        return self.text
+
 
 def flip(images: tf.Tensor, seed: tf.Tensor, size: int | None = None) -> tf.Tensor:
     """Mirror each image, left to right, with probability 1/2."""
@@ -202,7 +206,6 @@ def parse_augmentation(text: str | Augmentation) -> Augmentation:
             holds no policy.
 
     Example:
-
     >>> parse_augmentation("shift+flip") == parse_augmentation("shift_flip")
     True
     """

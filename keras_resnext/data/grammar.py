@@ -65,7 +65,6 @@ def split(text: str, separator: str) -> list[str]:
     """Split a text where a separator stands outside of parentheses.
 
     Example:
-
     >>> split("mixup(0.2, 1)*0.5,none@80", ",")
     ['mixup(0.2, 1)*0.5', 'none@80']
     """

@@ -59,6 +59,10 @@ class Mixing:
     text: str = field(compare=False)
     stages: tuple[Stage, ...]
 
+    def __str__(self) -> str:
+        """Return the text."""
+        return self.text
+
     @property
     def loads(self) -> int:
         """Number of batches that have to be loaded for one."""
@@ -92,7 +96,6 @@ def mixup(
     a batch of B makes B images.
 
     Example:
-
     >>> images, labels = mixup(tf.random.uniform([4, 8, 8, 3]), tf.eye(4), (1, 2))
     >>> bool(tf.reduce_all(tf.abs(tf.reduce_sum(labels, 1) - 1) < 1e-6))
     True
@@ -283,7 +286,6 @@ def parse_mixing(text: str | Mixing) -> Mixing:
         ValueError: For anything else, with the nearest name.
 
     Example:
-
     >>> [(stage.first, len(stage.choices)) for stage in parse_mixing("mixup+cutmix,none@9").stages]
     [(0, 2), (9, 0)]
     """

@@ -270,7 +270,6 @@ def published_policy(name: str) -> Policy:
     """Return a policy of `POLICIES`, with levels from 0 to 1.
 
     Example:
-
     >>> published_policy("svhn")[0]
     (('shear_x', 0.9, 0.4444444444444444), ('invert', 0.2, 0.0))
     """

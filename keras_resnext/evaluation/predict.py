@@ -11,9 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnext.applications import create_model
+from keras_resnext.data.decode import decode
 from keras_resnext.data.images import SUFFIXES, image_fault
 from keras_resnext.data.parts import Dataset
-from keras_resnext.data.pipeline import decode, to_pixels
+from keras_resnext.data.pipeline import to_pixels
 from keras_resnext.errors import DownloadError
 from keras_resnext.evaluation.source import find_model
 from keras_resnext.imagenet_utils import imagenet_classes

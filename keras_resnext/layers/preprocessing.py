@@ -6,11 +6,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_resnext import imagenet
 from keras_resnext.errors import one_of
 from keras_resnext.layers.image_layer import ImageLayer
-
-# Of ImageNet's training images, pixels from 0 to 1.
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @keras.saving.register_keras_serializable("keras_resnext")
@@ -59,8 +57,8 @@ class Preprocessing(ImageLayer):
         size,
         crop=0.875,
         interpolation="bilinear",
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
+        mean=imagenet.MEAN,
+        std=imagenet.STD,
         resize_fitting=True,
         **kwargs,
     ):
@@ -185,7 +183,7 @@ def warn_unlike_pixels(images):
         )
 
 
-def warn_unlike_normalized(images, mean=IMAGENET_MEAN, std=IMAGENET_STD):
+def warn_unlike_normalized(images, mean=imagenet.MEAN, std=imagenet.STD):
     """Warn of images that were meant to be normalized and cannot be.
 
     Args:

@@ -55,7 +55,7 @@ def pipelines(model: keras.Model, dataset: Dataset, recipe: Recipe, answers=None
         cache=recipe.cache,
         memory_budget=None if budget is None else int(budget * share),
         maps=activation_maps(model) if mixing.needs_maps else None,
-        answers=answers,
+        teacher_probabilities=answers,
         worker=worker(),
     )
     test = test_batches(

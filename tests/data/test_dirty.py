@@ -14,7 +14,7 @@ from sklearn.datasets import load_sample_image
 
 from keras_resnext import cli
 from keras_resnext.data import datasets
-from keras_resnext.data.check import check_dataset
+from keras_resnext.data.audit import audit_dataset
 from keras_resnext.data.decode import (
     Crop,
     crop_image,
@@ -234,4 +234,4 @@ def test_check_reports_what_is_there(tmp_path, capsys):
     assert len(report["duplicates"]) == 19
     assert cli.main(["data", "check", "--data", "digits"]) == 0
     assert "broken files: 0" in capsys.readouterr().out
-    assert check_dataset(datasets.load_dataset("digits")).counts["0"] == (142, 36)
+    assert audit_dataset(datasets.load_dataset("digits")).counts["0"] == (142, 36)

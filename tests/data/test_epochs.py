@@ -105,7 +105,7 @@ CACHES = ("auto", "memory", "encoded", "folder", False)
 TYPICAL = ("FILE.npz", "FOLDER")
 FEW = [
     pytest.param(row.name, marks=() if row.name in TYPICAL else pytest.mark.slow)
-    for row in datasets.SOURCES
+    for row in datasets.DATA_SOURCES.values()
 ]
 
 
@@ -122,7 +122,7 @@ def made(tmp_path_factory):
     return make
 
 
-@pytest.fixture(params=[row.name for row in datasets.SOURCES])
+@pytest.fixture(params=list(datasets.DATA_SOURCES))
 def dataset(request, made):
     """A data set of every row of the table: a new row has to be given a maker."""
     return made(request.param)
@@ -151,7 +151,7 @@ def epoch(batches):
 
 
 def combinations():
-    for row in datasets.SOURCES:
+    for row in datasets.DATA_SOURCES.values():
         for cache in CACHES:
             fast = not cache or (row.name in TYPICAL and cache != "auto")
             yield pytest.param(row.name, cache, marks=() if fast else pytest.mark.slow)
@@ -358,7 +358,9 @@ def test_the_command_packs_what_training_reads(tmp_path, capsys):
 
 @pytest.mark.parametrize("size", [0, -1])
 def test_a_pack_has_an_image_a_shard_at_least(tmp_path, size):
-    with pytest.raises(ValueError, match=f"`shard_images`. Expected at least 1. .*={size}"):
+    with pytest.raises(
+        ValueError, match=f"`shard_images`. Expected an integer of at least 1. .*={size}"
+    ):
         pack.write_pack(datasets.load_dataset("digits"), tmp_path / "pack", shard_images=size)
     assert not (tmp_path / "pack").exists()
 
