@@ -47,9 +47,9 @@ from keras_resnext.search.folder import (
     write_durably,
 )
 from keras_resnext.search.progress import Progress
-from keras_resnext.search.space import Candidates, Space, load_space, space_from
+from keras_resnext.search.space import Candidates, Space, load_space, space_from, with_one_decay
 from keras_resnext.search.trial import OBJECTIVES
-from keras_resnext.training.recipes import changes
+from keras_resnext.training.recipe import changes, check_no_l2
 from keras_resnext.training.run_folder import MODEL, write_rows, write_whole
 
 TRIAL = (sys.executable, "-m", "keras_resnext.search.trial")
@@ -202,6 +202,7 @@ def search(
         ValueError: For wrong arguments, and for a folder that holds another search.
     """
     space = space if isinstance(space, Space) else load_space(space)
+    check_no_l2({**space.vary, **space.fixed})
     folder = Folder(output)
     if image_size is None:
         image_size = variants.get(space.model).input_size
@@ -304,7 +305,7 @@ def asked_for(folder: Folder) -> Asked:
     found = folder.read(SEARCH)
     if found is None:
         raise ValueError(f'The folder "{folder.path}" holds no search: {SEARCH} is not there.')
-    return Asked(**found)
+    return Asked(**{**found, "space": with_one_decay(found["space"])})
 
 
 def _check_same(folder: Folder, asked: Asked) -> None:

@@ -13,15 +13,15 @@ from keras_resnext.errors import one_of, unknown
 from keras_resnext.models import variants
 from keras_resnext.models.config import EXPANSION, ResNetConfig
 from keras_resnext.models.counting import Complexity, count
-from keras_resnext.training.recipes import DESCRIPTION, Recipe, get_recipe
+from keras_resnext.training.recipe import DESCRIPTION, Recipe, check_no_l2
+from keras_resnext.training.recipes import get_recipe
 
-# What is a field of both (the L2 penalty) is the recipe's.
 TRAINING = frozenset(row.name for row in fields(Recipe)) - set(DESCRIPTION)
 NETWORK = frozenset(row.name for row in fields(ResNetConfig)) - TRAINING
 # Fields of a network that change neither its shapes nor its multiply-adds.
 COSTLESS = frozenset(
     ("dropout", "drop_block", "drop_block_size", "drop_path", "drop_steps", "zero_gamma")
-) | {"norm_epsilon", "norm_momentum"}
+) | {"l2", "norm_epsilon", "norm_momentum"}
 # What the search itself decides.
 DECIDED = {
     "seed": "each execution has its own",
@@ -139,7 +139,7 @@ class Space:
         budget: ``{"macs": .., "tolerance": 0.05}`` or ``{"parameters": ..}``, a number or the name
             of a model. The width per group then follows from everything else. None: no budget.
         fixed: Fields that have one value, other than the model's and the recipe's own.
-        recipe: That all trainings are changes of: a row of ``training.recipes``.
+        recipe: That all trainings are changes of: a row of `training.recipes`.
         weights: Pretrained weights that every trial goes on from, as in ``create_model``; the
             network's shape is theirs then.
 
@@ -173,6 +173,9 @@ class Space:
             if not isinstance(value, Mapping):
                 raise ValueError(f"`{name}` needs a dictionary. Received: {name}={value!r}")
             set_(name, {key: _as_tuples(member) for key, member in value.items()})
+        names = {*self.vary, *self.fixed}
+        if "weight_decay" in names and "decoupled" not in names:  # as `with_one_decay` must see
+            set_("fixed", {**self.fixed, "decoupled": None})
         if not self.vary:
             raise ValueError("`vary` is empty. Expected at least one hyperparameter to search.")
         if self.budget is not None:
@@ -515,6 +518,8 @@ def load_space(path: str | Path) -> Space:
         raise ValueError(f'The space "{path}" cannot be read: {error}') from error
     try:
         found = dict(_assignments(text))
+        for name in ("vary", "fixed"):
+            check_no_l2(found.get(name, {}))
         return space_from(found)
     except (ValueError, SyntaxError, RecursionError) as error:
         raise ValueError(f'The space "{path}": {error}') from error
@@ -540,6 +545,22 @@ def space_from(written: Mapping[str, object]) -> Space:
         if name not in written:
             raise ValueError(f"`{name}` is missing.")
     return Space(**written)
+
+
+def with_one_decay(written: Mapping[str, object]) -> dict:
+    """Translate a written space from before there was one weight decay with a convention.
+
+    Its `weight_decay`, without `decoupled`, was decoupled; its `l2`, beside that, is the network's.
+    """
+    names = {**written["vary"], **written["fixed"]}
+    fixed = dict(written["fixed"])
+    if "decoupled" in names:
+        return dict(written)
+    if "weight_decay" in names:
+        fixed["decoupled"] = None if names["weight_decay"] == 0 else True
+    elif "l2" in names and not get_recipe(written["recipe"]).decouples:
+        fixed["weight_decay"] = 0.0  # it was an l2, which the space's own replaced
+    return {**written, "fixed": fixed}
 
 
 def _assignments(text: str) -> Iterator[tuple[str, object]]:
