@@ -239,7 +239,7 @@ def test_weights_from_a_file(tmp_path):
         ({"input_shape": 32}, "Expected \\(height, width, channels\\).*32"),
         ({"input_shape": ("32", 32, 3)}, "Expected \\(height, width, channels\\)"),
         ({"input_shape": (32, 32, 0)}, "Expected \\(height, width, channels\\)"),
-        ({"pooling": "mean"}, "pooling='mean'"),
+        ({"pooling": "mean"}, 'Unknown pooling "mean"'),
         ({"input_shape": (3, 32, 32, 3)}, "input_shape=\\(3, 32, 32, 3\\)"),
         ({"input_shape": (32, 32, None)}, "input_shape=\\(32, 32, None\\)"),
         ({"model": "ResNet50", "input_shape": (224, 31, 3)}, "at least 32 pixels"),
