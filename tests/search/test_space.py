@@ -7,9 +7,10 @@ import pytest
 
 from keras_resnext.applications import create_model
 from keras_resnext.models.complexity import complexity
+from keras_resnext.search.driver import search
 from keras_resnext.search.oracles import make_oracle
-from keras_resnext.search.run import search
-from keras_resnext.search.space import Space, load_space, space_from, with_one_decay
+from keras_resnext.search.settings import with_one_decay
+from keras_resnext.search.space import Space, load_space, space_from
 
 TUNING = pathlib.Path(__file__).parents[2] / "tuning"
 READY = sorted(TUNING.glob("*.py"))
@@ -61,14 +62,14 @@ def test_every_draw_is_a_network_within_the_budget(path, draws):
         drawn.add(tuple(draw.network.items()))
         if candidates.budget:
             cost = candidates.budget.of(draw.complexity)
-            assert abs(cost / candidates.target - 1) <= candidates.budget.tolerance
+            assert abs(cost / candidates.widths.target - 1) <= candidates.budget.tolerance
     assert len(drawn) > 1
 
 
 @pytest.mark.parametrize("path", READY, ids=lambda path: path.stem)
 def test_ready_spaces_survive_being_written(path):
     space = load_space(path)
-    assert space_from(json.loads(json.dumps(space.written()))) == space
+    assert space_from(json.loads(json.dumps(space.to_dict()))) == space
 
 
 def test_a_space_from_before_there_was_one_decay_means_what_it_did():
