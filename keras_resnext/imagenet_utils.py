@@ -7,9 +7,10 @@ import sys
 import keras
 import numpy as np
 
+from keras_resnext import imagenet
 from keras_resnext.errors import DownloadError, one_of
 from keras_resnext.layers.image_input import IMAGENET, is_imagenet
-from keras_resnext.layers.preprocessing import IMAGENET_MEAN, IMAGENET_STD, warn_unlike_pixels
+from keras_resnext.layers.preprocessing import warn_unlike_pixels
 from keras_resnext.models.description import description
 
 
@@ -42,7 +43,7 @@ def preprocess_input(x, data_format=None, model=None):
     """
     warn_unlike_pixels(x)
     own = (model and description(model).preprocessing) or {}
-    mean, std = own.get("mean", IMAGENET_MEAN), own.get("std", IMAGENET_STD)
+    mean, std = own.get("mean", imagenet.MEAN), own.get("std", imagenet.STD)
     data_format = data_format or keras.config.image_data_format()
     one_of("data_format", data_format, ("channels_last", "channels_first"))
     first = data_format == "channels_first"
