@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from keras_resnext.data import cache, cache_file, pack, pipeline
-from keras_resnext.data.datasets import load_dataset
+from keras_resnext.data.datasets import Part, load_dataset
 from keras_resnext.data.memory import free_disk, free_memory
 from keras_resnext.data.resize import Resize
 
@@ -122,6 +122,14 @@ def test_a_file_cache_is_keyed_by_all_it_depends_on(tmp_path, make_folder):
     assert len(caches()) == 4
 
 
+def test_caches_are_named_as_ever():
+    """Or those that earlier versions wrote would be left on the disk, and written again."""
+    images = np.arange(2 * 8 * 8 * 3, dtype=np.uint8).reshape(2, 8, 8, 3)
+    part = Part(images, np.array([0, 1]))
+    assert cache_file._key(part, SQUARE) == "31d8aecb979bdaa78d9b80a4"
+    assert cache_file._key(part, Resize(16, None)) == "6095bdf2abe41301906135f8"
+
+
 def test_a_pack_of_other_labels_is_another_cache(tmp_path, make_folder):
     """Its shards have the same names, counts and sizes."""
     root, where = make_folder(tmp_path / "images", count=5), tmp_path / "cache"
@@ -184,7 +192,7 @@ BUDGET_SCRIPT = r"""
 import re, sys
 import numpy as np
 from keras_resnext.data import pipeline
-from keras_resnext.data.datasets import load_dataset
+from keras_resnext.data.datasets import Part, load_dataset
 dataset = load_dataset(sys.argv[1], 192)
 cache = {"auto": "auto", "nothing": False, "memory": "memory"}[sys.argv[2]]
 training = pipeline.prepare_training(

@@ -132,17 +132,20 @@ def assert_near(ours, expected):
     assert (off > 3).mean() < 0.02 and np.median(off) <= 1
 
 
-def test_rand_augment_is_pillows_operations_in_turn(photo):
+@pytest.mark.parametrize("level", [None, 7.0])
+def test_rand_augment_is_pillows_operations_in_turn(photo, level):
+    """Both of them at 9 of 30, or at a level of timm's, each in half of the images."""
     pixels = tf.constant(np.asarray(photo))
-    run = tf.function(lambda seed: policies.rand_augment(pixels, seed, 2, 0.3))
+    run = tf.function(lambda seed: policies.rand_augment(pixels, seed, level))
     seen = set()
     for n in range(20):
         seed = (7, n)
         numbers = uniform([2], seed, 0, 0, len(policies.RANDAUGMENT), tf.int32)
-        names = [policies.RANDAUGMENT[number] for number in numbers]
+        draws, applied = uniform([2], seed, 1), uniform([2], seed, 2) < (0.5 if level else 1)
+        names = np.where(applied, np.array(policies.RANDAUGMENT)[numbers], "identity")
         expected = photo
-        for name, draw in zip(names, uniform([2], seed, 1), strict=True):
-            expected = drawn(expected, name, 0.3, draw)
+        for name, draw in zip(names, draws, strict=True):
+            expected = drawn(expected, name, level / 10 if level else 0.3, draw)
         if "equalize" not in names[1:] and "autocontrast" not in names[1:]:  # which enlarge ties
             assert_near(run(tf.constant(seed, tf.int64)), expected)
         seen |= set(names)
