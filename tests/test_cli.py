@@ -140,7 +140,7 @@ WRONG = [
     (["train", "--smoke", "--model", "InceptionV3"], '"InceptionV3" has no tiny form'),
     (["train", "--smoke", "--model", "keras:ResNet50"], '"keras:ResNet50" has no tiny form'),
     (["train", "--set", "reference_batch=256"], "is the batch of a `learning_rate`: give both"),
-    (["tune", "--output", "nothing"], '"nothing" holds no search to go on with'),
+    (["tune", "--output", "nothing"], '"nothing" holds no search to resume'),
     (["tune", "--space", DIGITS, "--compare", "nothing"], '--compare "nothing" holds no search'),
     (["profile", "--output", "no/p.png"], "--output. Expected a file in a folder that is there"),
     (["data", "show", "--output", "no/p.png"], "--output. Expected a file in a folder"),
@@ -174,8 +174,8 @@ def test_going_on_with_a_search_takes_its_limits_alone(capsys, tmp_path, monkeyp
     code, _, err = call(capsys, "tune", "--output", tmp_path, "--trials", 9, "--epochs", 3)
     assert code == 2 and err.strip().endswith("Received: --epochs")
     asked = []
-    monkeypatch.setattr("keras_resnext.search.run.go_on", lambda *a, **k: asked.append((a, k)))
-    monkeypatch.setattr(search, "_tell", lambda found: 0)
+    monkeypatch.setattr("keras_resnext.search.driver.resume", lambda *a, **k: asked.append((a, k)))
+    monkeypatch.setattr(search, "_print_outcome", lambda outcome: 0)
     call(capsys, "tune", "--output", tmp_path, "--trials", 9, "--workers", 2)
     call(capsys, "tune", "--output", tmp_path, "--attempts", 1)
     before = {"trials": None, "time_limit": None}

@@ -6,10 +6,11 @@ import json
 import pytest
 from PIL import Image
 
-from keras_resnext.search.folder import Folder, front
+from keras_resnext.search.driver import search
+from keras_resnext.search.folder import Folder
 from keras_resnext.search.report import write_report
-from keras_resnext.search.run import search
 from keras_resnext.search.space import Space
+from keras_resnext.search.table import front
 
 PICTURES = ("cardinality", "l2", "importance", "parallel", "front", "best_so_far")
 

@@ -60,14 +60,14 @@ def test_every_draw_is_a_network_within_the_budget(path, draws):
         drawn.add(tuple(draw.network.items()))
         if candidates.budget:
             cost = candidates.budget.of(draw.complexity)
-            assert abs(cost / candidates.target - 1) <= candidates.budget.tolerance
+            assert abs(cost / candidates.widths.target - 1) <= candidates.budget.tolerance
     assert len(drawn) > 1
 
 
 @pytest.mark.parametrize("path", READY, ids=lambda path: path.stem)
 def test_ready_spaces_survive_being_written(path):
     space = load_space(path)
-    assert space_from(json.loads(json.dumps(space.written()))) == space
+    assert space_from(json.loads(json.dumps(space.to_dict()))) == space
 
 
 @pytest.mark.only_tensorflow

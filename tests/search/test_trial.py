@@ -67,7 +67,7 @@ def make_trial(arrays, tmp_path):
 
 def test_the_test_part_is_never_seen(arrays):
     whole = load_dataset(arrays)
-    seen = trial_module.held_out(whole, 0.25, seed=1)
+    seen = trial_module.hold_out(whole, 0.25, seed=1)
     parts = [{image.tobytes() for image in part.images} for part in (seen.train, seen.test)]
     test = {image.tobytes() for image in whole.test.images}
     assert len(seen.train) + len(seen.test) == len(whole.train) and len(seen.test) == 16
@@ -104,7 +104,7 @@ def test_hyperband_s_next_round_has_the_weights_of_the_one_before(make_trial):
 
 
 def test_a_round_without_weights_to_go_on_from_says_so(make_trial):
-    with pytest.raises(ValueError, match="Trial 7, which this one goes on from, left no weights"):
+    with pytest.raises(ValueError, match="Trial 7, which this one continues, left no weights"):
         trial_module.run(make_trial("8", previous="7"))
 
 
