@@ -143,7 +143,7 @@ def test_penalties_and_configurations_survive():
 @pytest.mark.parametrize("reduced", [0, -1, 1.5, True])
 def test_wrong_reductions_are_named(make, reduced):
     with pytest.raises(
-        ValueError, match="Invalid value for `reduced`. Expected an integer of at least 1"
+        ValueError, match="`reduced`. Expected an integer of at least 1"
     ):
         make(reduced)
 
