@@ -13,7 +13,7 @@ from keras_resnext import ResNetConfig, create_model
 from keras_resnext.layers import BatchNormalization, GroupedConv2D
 from keras_resnext.models import variants
 from keras_resnext.training.compile import compile_recipe
-from keras_resnext.training.recipes import Recipe
+from keras_resnext.training.recipe import Recipe
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 TINY = ResNetConfig(
