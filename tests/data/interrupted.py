@@ -20,7 +20,7 @@ from keras_resnext.data.resize import Resize
 from keras_resnext.data.sources.packs import PACK
 
 SQUARE = Resize(16, 16)
-KILLS = 20
+KILLS = 8
 
 
 def write_cache(source, folder):

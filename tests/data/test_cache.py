@@ -174,16 +174,16 @@ def test_images_in_memory_begin_where_tensorflow_wants_them():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["cache", "pack"])
-def test_killed_twenty_times_and_three_at_once(tmp_path, make_folder, kind):
+def test_killed_again_and_again_and_three_at_once(tmp_path, make_folder, kind):
     """Neither is ever used half-filled, and the next run needs no hand to clean up."""
-    root = make_folder(tmp_path / "images", count=250, size=(48, 48))
+    root = make_folder(tmp_path / "images", count=200, size=(48, 48))
     script = Path(__file__).with_name("interrupted.py")
     done = subprocess.run(
         [sys.executable, script, kind, root, tmp_path], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-2000:]
     facts = json.loads(done.stdout.splitlines()[-1])
-    assert facts["killed"] == 20
+    assert facts["killed"] == 8
     assert facts["unfinished"] > 0
     assert facts["folders"] == (1 if kind == "cache" else 0)
 
