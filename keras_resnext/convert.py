@@ -2,10 +2,9 @@
 
 import pathlib
 
-import keras
-
 from keras_resnext.applications import create_model
 from keras_resnext.errors import one_of
+from keras_resnext.model_files import load_file
 from keras_resnext.models import variants
 from keras_resnext.weights.files import ApplicationsFile, is_ours, weights_in
 from keras_resnext.weights.grammar import split_tag, timm_config
@@ -70,7 +69,7 @@ def _config(name):
 
 
 def _ours(source, name, config, classes):
-    network = keras.saving.load_model(source, compile=False)
+    network = load_file(source)
     expected = create_model(
         config, classes=classes or network.output_shape[-1], input_shape=network.input_shape[1:]
     )

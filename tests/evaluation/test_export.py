@@ -11,7 +11,8 @@ from PIL import Image
 from toy import transformed
 
 from keras_resnext import cli, create_model, describe, export
-from keras_resnext.evaluation.predict import load_classifier, read_image
+from keras_resnext.evaluation.classifier import load_classifier
+from keras_resnext.evaluation.image_files import read_image
 from keras_resnext.export import FORMATS, export_model, sample_images
 from keras_resnext.models import variants
 
