@@ -9,7 +9,7 @@ from keras_resnext.models.config import ResNetConfig
 from keras_resnext.models.counting import Complexity
 from keras_resnext.search.budget import Widths
 from keras_resnext.search.parameters import COSTLY, NETWORK, TRAINING, Choice
-from keras_resnext.training.recipes import Recipe
+from keras_resnext.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from keras_resnext.search.space import Space

@@ -48,7 +48,7 @@ from keras_resnext.search.progress import Progress
 from keras_resnext.search.settings import Settings, check_same, read_settings
 from keras_resnext.search.space import Space, load_space, space_from
 from keras_resnext.search.table import best_of, rows_of
-from keras_resnext.training.recipes import changes
+from keras_resnext.training.recipe import changes, check_no_l2
 from keras_resnext.training.run_folder import MODEL, write_rows, write_whole
 
 TRIALS = 30
@@ -123,6 +123,7 @@ def search(
         ValueError: If an argument is invalid, or the folder holds another search.
     """
     space = space if isinstance(space, Space) else load_space(space)
+    check_no_l2({**space.vary, **space.fixed})
     folder = Folder(output)
     if image_size is None:
         image_size = variants.get(space.model).input_size

@@ -9,7 +9,7 @@ from keras_resnext.search.oracles import declare
 from keras_resnext.search.space import Space
 from keras_resnext.training.compile import compile_recipe
 from keras_resnext.training.network import network_for
-from keras_resnext.training.recipes import Recipe
+from keras_resnext.training.recipe import Recipe
 from keras_resnext.training.run_data import pipelines, steps_per_epoch
 
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass, fields
 from keras_resnext.checks import check, choice, number
 from keras_resnext.errors import unknown
 from keras_resnext.models.config import ResNetConfig
-from keras_resnext.training.recipes import DESCRIPTION, Recipe
+from keras_resnext.training.recipe import DESCRIPTION, Recipe
 
-# What is a field of both (the L2 penalty) is the recipe's.
 TRAINING = frozenset(row.name for row in fields(Recipe)) - set(DESCRIPTION)
 NETWORK = frozenset(row.name for row in fields(ResNetConfig)) - TRAINING
 # Fields of a network that change its shapes or its multiply-adds.
@@ -20,6 +19,7 @@ COSTLY = NETWORK - {
     "drop_path",
     "drop_steps",
     "zero_gamma",
+    "l2",
     "norm_epsilon",
     "norm_momentum",
 }

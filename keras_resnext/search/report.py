@@ -85,7 +85,8 @@ def _figures(
     if settings.space["budget"]:
         names = [name for name in names if name != "width_per_group"]
     yield "cardinality", pictures.accuracy_against(completed, "cardinality")
-    yield "l2", pictures.accuracy_against(completed, "l2")
+    for name in ("weight_decay", "l2"):  # the latter of a search from before there was one decay
+        yield name, pictures.accuracy_against(completed, name)
     yield "importance", pictures.importance(completed, names)
     yield "parallel", pictures.parallel_coordinates(completed, names)
     yield "front", pictures.accuracy_and_speed(completed)

@@ -8,6 +8,7 @@ from keras_resnext.search.folder import SEARCH, Folder
 from keras_resnext.search.oracles import ORACLES
 from keras_resnext.search.space import space_from
 from keras_resnext.search.trial import OBJECTIVES
+from keras_resnext.training.recipes import get_recipe
 
 RULES = {
     "oracle": choice(ORACLES),
@@ -85,7 +86,22 @@ def read_settings(folder: Folder) -> Settings:
     fields = folder.read(SEARCH)
     if fields is None:
         raise ValueError(f'The folder "{folder.path}" holds no search: {SEARCH} is missing.')
-    return Settings(**fields)
+    return Settings(**{**fields, "space": with_one_decay(fields["space"])})
+
+
+def with_one_decay(space: Mapping) -> dict:
+    """Translate a space from before there was one weight decay with a convention.
+
+    Its `weight_decay`, without `decoupled`, was decoupled; an `l2` beside that is the network's.
+    """
+    names, fixed = {**space["vary"], **space["fixed"]}, dict(space["fixed"])
+    if "decoupled" in names:
+        return dict(space)
+    if "weight_decay" in names:
+        fixed["decoupled"] = None if names["weight_decay"] == 0 else True
+    elif "l2" in names and not get_recipe(space["recipe"]).decouples:
+        fixed["weight_decay"] = 0.0  # it was an l2, which the space's own replaced
+    return {**space, "fixed": fixed}
 
 
 def check_same(folder: Folder, settings: Settings) -> None:

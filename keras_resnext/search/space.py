@@ -13,7 +13,8 @@ from keras_resnext.models.config import ResNetConfig
 from keras_resnext.search.budget import COSTS, Budget, residual
 from keras_resnext.search.candidates import Candidates, Draw
 from keras_resnext.search.parameters import COSTLY, NETWORK, TRAINING, Choice, Range, make_parameter
-from keras_resnext.training.recipes import Recipe, get_recipe
+from keras_resnext.training.recipe import Recipe, check_no_l2
+from keras_resnext.training.recipes import get_recipe
 
 # What the search itself decides.
 DECIDED = {
@@ -70,6 +71,9 @@ class Space:
             if not isinstance(value, Mapping):
                 raise ValueError(f"`{name}` needs a dictionary. Received: {name}={value!r}")
             set_(name, _as_tuples(value))
+        names = {*self.vary, *self.fixed}
+        if "weight_decay" in names and "decoupled" not in names:
+            set_("fixed", {**self.fixed, "decoupled": None})  # see `settings.with_one_decay`
         if not self.vary:
             raise ValueError("`vary` is empty. Expected at least one hyperparameter to search.")
         if self.budget is not None:
@@ -194,7 +198,10 @@ def load_space(path: str | Path) -> Space:
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f'The space "{path}" cannot be read: {error}') from error
     try:
-        return space_from(dict(_assignments(text)))
+        arguments = dict(_assignments(text))
+        for name in ("vary", "fixed"):
+            check_no_l2(arguments.get(name, {}))
+        return space_from(arguments)
     except (ValueError, SyntaxError, RecursionError) as error:
         raise ValueError(f'The space "{path}": {error}') from error
 

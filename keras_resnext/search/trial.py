@@ -112,7 +112,7 @@ def _execution(folder: TrialFolder, spec: Mapping, dataset: "Dataset", number: i
 
     from keras_resnext.training.fit import train
     from keras_resnext.training.network import network_for
-    from keras_resnext.training.recipes import from_fields
+    from keras_resnext.training.recipe import from_fields
 
     recipe = from_fields(spec["recipe"])
     recipe = recipe.replace(epochs=spec["epochs"], seed=recipe.seed + number)

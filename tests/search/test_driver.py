@@ -289,7 +289,7 @@ def test_hyperband_needs_points_for_its_first_round(space, at_once, tmp_path):
     few = Space(model="ResNeXt35", vary={**vary, "cardinality": [8]}, fixed={"epochs": 9})
     with pytest.raises(ValueError, match="3 points.* needs 9"):
         search(few, "digits", tmp_path, oracle="hyperband")
-    vary = {**few.vary, "l2": {"low": 1e-5, "high": 1e-4}}
+    vary = {**few.vary, "weight_decay": {"low": 1e-5, "high": 1e-4}}
     space = Space(model="ResNeXt35", vary=vary, fixed={"epochs": 9})
     assert search(space, "digits", tmp_path, oracle="hyperband")["completed"] > 9
 
