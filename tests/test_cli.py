@@ -149,7 +149,7 @@ WRONG = [
     (["data", "show", "--augmentation", "flop"], '"flop". Did you mean "flip"?'),
     (["profile", "--mixing", "mixup(0)"], "`mixup(alpha)`. Expected a number above 0"),
     (["predict", DIGITS, "a.jpg", "--weights", "b.h5"], "has its own weights"),
-    (["benchmark", DIGITS, "--image-size", "320"], "--image-size is of named networks"),
+    (["benchmark", DIGITS, "--image-size", "320"], "--image-size is for named networks"),
     (["benchmark", "ResNet20", "--precision", "int8"], "None of the forms keras, folded has the"),
     ([], "the following arguments are required: COMMAND"),
 ]
