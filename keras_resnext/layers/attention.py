@@ -1,10 +1,9 @@
 """Attention over channels: squeeze-excite, efficient channel attention, selective kernel."""
 
-import math
-
 import keras
 from keras import ops
 
+from keras_resnext.channels import neighbors, reduced_channels
 from keras_resnext.layers.batch_norm import BatchNormalization
 from keras_resnext.layers.image_layer import ImageLayer
 
@@ -118,10 +117,9 @@ class EfficientChannelAttention(ImageLayer):
 
     def build(self, input_shape):
         channels = input_shape[self.channel_axis]
-        nearest_odd = int((math.log2(channels) + 1) / 2) | 1
         self.conv = keras.layers.Conv1D(
             1,
-            self.kernel_size or max(nearest_odd, 3),
+            self.kernel_size or neighbors(channels),
             padding="same",
             data_format="channels_last",
             activation="sigmoid",
@@ -228,26 +226,6 @@ class SelectiveKernel(ImageLayer):
     def get_config(self):
         own = {"reduced": self.reduced, "momentum": self.momentum, "epsilon": self.epsilon}
         return {**super().get_config(), **own, **_regularizer_config(self)}
-
-
-def reduced_channels(channels, ratio, divisor, keep=0.0):
-    """Return the multiple of `divisor` nearest to `channels * ratio`.
-
-    Args:
-        channels: int.
-        ratio: float, the share of the channels that is wanted.
-        divisor: int; also the least that is returned.
-        keep: float; where rounding down leaves less than this share of what was wanted, round
-            up.
-
-    Example:
-
-    >>> reduced_channels(256, 1 / 16, 8), reduced_channels(64, 1 / 16, 8)
-    (16, 8)
-    """
-    wanted = channels * ratio
-    nearest = max(divisor, int(wanted + divisor / 2) // divisor * divisor)
-    return nearest if nearest >= keep * wanted else nearest + divisor
 
 
 def _means(inputs, axes):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from keras_resnext.errors import one_of, unknown
 from keras_resnext.models import variants
-from keras_resnext.models.config import EXPANSION, ResNetConfig
+from keras_resnext.models.config import ResNetConfig
 from keras_resnext.models.counting import Complexity, count
 from keras_resnext.training.recipes import DESCRIPTION, Recipe, get_recipe
 
@@ -464,7 +464,7 @@ class Candidates:
     def _blocks_cost(self, config, width):
         """The budget's cost of the blocks, each as a regular one of its stage."""
         shrinks = 4 if self.budget.cost == "macs" else 1
-        ends = 2 * EXPANSION[config.block]
+        ends = 2 * config.channels(1)
         total = 0
         for stage, (blocks, planes) in enumerate(zip(config.blocks, config.filters, strict=True)):
             d = planes * width // 64
