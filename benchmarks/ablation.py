@@ -150,7 +150,7 @@ def overfitting(options, data, folder):
     changes = {"epochs": options.epochs, "batch_size": 64, "augmentation": "none"}
     recipe = get_recipe("adam_l2").replace(**changes)
     tasks = {
-        (model, name): (recipe.replace(l2=l2), model, network, folder / model / name)
+        (model, name): (recipe.replace(weight_decay=2 * l2), model, network, folder / model / name)
         for model, network in OVERFITTED.items()
         for name, l2 in OVERFITTING.items()
     }

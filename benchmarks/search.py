@@ -19,7 +19,8 @@ import sys
 from common import machine, print_table, write_part
 
 from keras_resnext.search.space import load_space
-from keras_resnext.training.recipes import changes, get_recipe
+from keras_resnext.training.recipe import changes
+from keras_resnext.training.recipes import get_recipe
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 COMMAND = (sys.executable, "-m", "keras_resnext")

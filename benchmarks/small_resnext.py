@@ -6,9 +6,8 @@ vary = {
     "cardinality": [1, 2, 4, 8],
     "blocks": [[1, 1, 1], [2, 1, 1], [1, 2, 1], [1, 1, 2], [2, 2, 2]],
     "attention": ["none", "se"],
-    "l2": {"low": 1e-6, "high": 1e-3, "scale": "log"},
+    "weight_decay": {"low": 2e-6, "high": 2e-3, "scale": "log"},
     "learning_rate": {"low": 0.02, "high": 0.8, "scale": "log"},
     "label_smoothing": [0.0, 0.1],
 }
-# The penalty in the loss takes the place of the decoupled decay.
-fixed = {"epochs": 3, "batch_size": 64, "weight_decay": 0.0, "schedule": "cosine"}
+fixed = {"epochs": 3, "batch_size": 64, "schedule": "cosine"}

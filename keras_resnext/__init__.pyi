@@ -125,7 +125,7 @@ from .models.variants import list_models as list_models
 from .training.compile import compile_recipe as compile_recipe
 from .training.fit import train as train
 from .training.network import network_for as network_for
-from .training.recipes import Recipe as Recipe
+from .training.recipe import Recipe as Recipe
 from .training.recipes import get_recipe as get_recipe
 from .training.recipes import list_recipes as list_recipes
 from .training.session import resume as resume

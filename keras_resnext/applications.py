@@ -4,11 +4,14 @@ import dataclasses
 import functools
 import inspect
 import numbers
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import keras
+import numpy as np
 from keras import layers
 
-from keras_resnext.errors import one_of
+from keras_resnext.checks import check, choice, integer, optional
 from keras_resnext.layers import ImageInput, Preprocessing
 from keras_resnext.layers.image_input import IMAGENET
 from keras_resnext.models import variants
@@ -25,52 +28,53 @@ from keras_resnext.weights.grammar import split_tag, timm_config
 from keras_resnext.weights.load import LOOSELY
 from keras_resnext.weights.sources import SOURCES, source_by_name
 
+# How a network without a top may end.
+POOLINGS = {"avg": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D}
+
 
 def create_model(
-    model,
-    include_top=True,
-    weights=None,
-    input_tensor=None,
-    input_shape=None,
-    pooling=None,
-    classes=None,
-    classifier_activation="softmax",
-    name=None,
-    **overrides,
-):
+    model: str | NetworkConfig,
+    include_top: bool = True,
+    weights: str | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: tuple[int | None, ...] | None = None,
+    pooling: str | None = None,
+    classes: int | None = None,
+    classifier_activation: str | Callable | None = "softmax",
+    name: str | None = None,
+    **overrides: Any,
+) -> keras.Model:
     """Build a network from its name or its configuration.
 
     Args:
-        model: str, a name that `list_models()` gives; a configuration, `ResNetConfig` or
-            `InceptionConfig`; or `"keras:"` and the name of any network of keras.applications,
-            such as `"keras:DenseNet201"`, with that function's own defaults and arguments.
+        model: str, a name that `list_models()` lists; a `ResNetConfig` or `InceptionConfig`; or
+            `"keras:"` and the name of any network of keras.applications, such as
+            `"keras:DenseNet201"`, which takes that function's own arguments.
         include_top: bool, whether to end in global average pooling and a classifier.
-        weights: None for random weights; `"imagenet"` for a published checkpoint, or its tag
-            at timm (`"a1_in1k"`); or the path of a file: a `.weights.h5` or `.keras` of the same
-            network, a safetensors or PyTorch file by timm's or torchvision's names, or an
-            `.h5` of keras.applications (the network then takes the form it has there).
+        weights: None for random weights; `"imagenet"` or timm's tag (`"a1_in1k"`) for a published
+            checkpoint; or str, path of a file: a `.weights.h5` or `.keras` file of the same
+            network, a safetensors or PyTorch file with timm's or torchvision's names, or an
+            `.h5` file of keras.applications (the network is then built as it is there).
         input_tensor: Keras tensor to use as the image input.
-        input_shape: tuple `(height, width, channels)`, or channels first where Keras is set
-            so. Height and width may be None; where they are given, the last feature map must
-            keep at least one pixel. Defaults to the size the network was published at.
-        pooling: what ends a network without its top: None for the 4D feature map, `"avg"` or
-            `"max"` for a global pooling to `(batch, channels)`.
-        classes: int, the number of classes; defaults to that of the published network.
-        classifier_activation: activation of the classifier; None returns logits.
-        name: str, the model's name.
-        **overrides: fields of the configuration to change, such as `cardinality=16`.
+        input_shape: tuple, `(height, width, channels)` or, if Keras is set to channels first,
+            `(channels, height, width)`. Height and width may be None. Defaults to the size that
+            the network was published with.
+        pooling: None, `"avg"` or `"max"`: without a top, whether to return the 4D feature map or
+            to pool it globally to `(batch, channels)`.
+        classes: int, number of classes. Defaults to that of the published network.
+        classifier_activation: str or callable, activation of the classifier. None returns logits.
+        name: str, name of the model.
+        **overrides: Fields of the configuration to change, such as `cardinality=16`.
 
     Returns:
-        A functional `keras.Model`. The classifier computes in float32 under every dtype
-        policy.
+        A functional `keras.Model`. Its classifier computes in float32 under every dtype policy.
 
     Raises:
-        ValueError: for an unknown name or field (the nearest is named), an impossible
-            configuration, an input too small, or weights that are not there or do not fit;
-            before anything is built, but for the last.
+        ValueError: If a name or field is unknown (the message suggests the nearest), the
+            configuration is impossible, the input is too small, or the weights are missing or do
+            not fit. Except for weights that do not fit, nothing has been built by then.
 
     Example:
-
     >>> model = create_model("ResNeXt35", classes=3, cardinality=4, width_per_group=32)
     >>> model.output_shape
     (None, 3)
@@ -111,40 +115,42 @@ def create_model(
 
 
 def from_timm(
-    name,
-    weights=None,
-    include_top=True,
-    input_tensor=None,
-    input_shape=None,
-    pooling=None,
-    classes=None,
-    classifier_activation="softmax",
-    strict=True,
-    **overrides,
-):
+    name: str,
+    weights: str | Mapping[str, np.ndarray] | None = None,
+    include_top: bool = True,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: tuple[int | None, ...] | None = None,
+    pooling: str | None = None,
+    classes: int | None = None,
+    classifier_activation: str | Callable | None = "softmax",
+    strict: bool = True,
+    **overrides: Any,
+) -> keras.Model:
     """Build timm's network with its weights.
 
     Args:
         name: str, timm's name with or without a tag, such as `"seresnext50_32x4d.racm_in1k"`.
-        weights: None for the published checkpoint, which is downloaded once; the path of a
-            safetensors or PyTorch file; or a dict of tensors by timm's names.
-        include_top, input_tensor, input_shape, pooling, classifier_activation: see
-            `create_model`.
-        classes: int; defaults to what the weights have.
-        strict: bool, whether every weight must be found and every tensor used. With False what
-            does not fit keeps its random values: a classifier of other classes, say.
-        **overrides: fields of the configuration to change.
+        weights: None for the published checkpoint, which is downloaded once; str, path of a
+            safetensors or PyTorch file; or a dict from timm's names to arrays.
+        include_top: bool, see `create_model`.
+        input_tensor: Keras tensor, see `create_model`.
+        input_shape: tuple, see `create_model`.
+        pooling: str, see `create_model`.
+        classes: int, number of classes. Defaults to that of the weights.
+        classifier_activation: str or callable, see `create_model`.
+        strict: bool, whether every weight must be found and every tensor used. If False, what
+            does not fit keeps its random values, such as a classifier of other classes.
+        **overrides: Fields of the configuration to change.
 
     Returns:
         A functional `keras.Model`.
 
     Raises:
-        ValueError: for a name that timm's grammar does not have, a network or tag without a
-            checkpoint (the nearest is named), a damaged file, or tensors that do not fit, in a
-            table.
+        ValueError: If timm's grammar does not have the name, the network or tag has no checkpoint
+            (the message suggests the nearest), the file is damaged, or tensors do not fit (the
+            message lists them in a table).
 
     Example:
-
     >>> from keras_resnext.weights.grammar import timm_config
     >>> from keras_resnext.weights.load import to_timm
     >>> config = timm_config("resnet10t")
@@ -154,7 +160,7 @@ def from_timm(
     """
     if weights is None:
         source = source_by_name(name)
-        # What is wrong is said before hundreds of megabytes have come.
+        # Check everything before hundreds of megabytes are downloaded.
         config, variant = _unnamed(timm_config(name).replace(**overrides))
         _check(source.classes if classes is None else classes, pooling, classifier_activation)
         _input_shape(input_shape, input_tensor, variant.input_size, config)
@@ -177,27 +183,25 @@ def from_timm(
     return network
 
 
-def preprocessing(name, training=False):
-    """Return the transform of the images that a network wants.
+def preprocessing(name: str | keras.Model, training: bool = False) -> Preprocessing:
+    """Return the layer that prepares images for a network.
 
     Args:
         name: str, timm's name with or without a tag, as in `from_timm`; or a `keras.Model` that
-            knows its images, as those with published weights and those of training runs do,
-            loaded from their files too.
-        training: bool, whether the size and crop are those of its training; otherwise they are
-            those that its published accuracy was measured with. A model knows one, that of its
-            input's size.
+            knows its images, as models with published weights and models of training runs do,
+            also after they were saved and loaded.
+        training: bool, whether to use the size and crop of the training instead of those that
+            the published accuracy was measured with. For a name only.
 
     Returns:
-        A `keras_resnext.layers.Preprocessing` layer: in front of the network it makes a model
-        of uint8 images, and its `for_tf_data()` is a function for `tf.data.Dataset.map`.
+        A `keras_resnext.layers.Preprocessing` layer. In front of the network it makes a model
+        that takes uint8 images; its `for_tf_data()` is a function for `tf.data.Dataset.map`.
 
     Raises:
-        ValueError: for a network or tag without a checkpoint, with the nearest; or a model that
-            knows nothing of its images.
+        ValueError: If the network or tag has no checkpoint (the message suggests the nearest), or
+            the model does not know its images.
 
     Example:
-
     >>> layer = preprocessing("seresnext50_32x4d.racm_in1k")
     >>> layer.size, layer.crop, layer.interpolation
     (288, 0.95, 'bicubic')
@@ -206,18 +210,18 @@ def preprocessing(name, training=False):
         known = description(name).preprocessing
         if known is None:
             raise ValueError(
-                f'The model "{name.name}" does not know what images it wants: write it into it '
-                "with `keras_resnext.describe`."
+                f'The model "{name.name}" does not know how its images are prepared. Tell it with '
+                "`keras_resnext.describe`."
             )
         return Preprocessing(**known)
     source = source_by_name(name)
     return Preprocessing(**dataclasses.asdict(source.train if training else source.test))
 
 
-def _describe_published(network, source):
-    """Write the transform of a checkpoint into a network, in the size of its input.
+def _describe_published(network: keras.Model, source: Any) -> None:
+    """Write the transform of a checkpoint, at the size of its input, into a network.
 
-    A transform gives squares: into a network of other images only its classes are written.
+    A transform makes squares. If the input is no square, only the class names are written.
     """
     if source is None or not can_be_described(network):
         return
@@ -233,30 +237,35 @@ def _describe_published(network, source):
     )
 
 
-def _configuration(model, overrides):
-    """The configuration to build, and a row of the table for its defaults."""
+def _configuration(
+    model: str | NetworkConfig, overrides: Mapping[str, Any]
+) -> tuple[NetworkConfig, variants.Variant]:
+    """Return the configuration to build, and a row of the table for its defaults."""
     if isinstance(model, NetworkConfig):
         return _unnamed(model.replace(**overrides))
     variant = variants.get(model)
     return variant.config.replace(**overrides), variant
 
 
-def _unnamed(config):
+def _unnamed(config: NetworkConfig) -> tuple[NetworkConfig, variants.Variant]:
     size = config.native_size
     name = type(config).__name__.removesuffix("Config").lower()
     classes = 10 if size == 32 else 1000
     return config, variants.Variant(name, config, 0, 0, 0.0, input_size=size, classes=classes)
 
 
-def _check(classes, pooling, activation):
-    if not isinstance(classes, numbers.Integral) or isinstance(classes, bool) or classes < 1:
-        raise ValueError(f"`classes` needs a positive integer. Received: classes={classes!r}")
-    one_of("pooling", pooling, (None, "avg", "max"))
+def _check(classes: int, pooling: str | None, activation: str | Callable | None) -> None:
+    # NumPy's integers are welcome.
+    whole = isinstance(classes, numbers.Integral) and not isinstance(classes, bool)
+    check("classes", int(classes) if whole else classes, integer(1))
+    check("pooling", pooling, optional(choice(POOLINGS)))
     keras.activations.get(activation)
 
 
-def _input_shape(shape, tensor, default_size, config):
-    """The image's shape, checked against the smallest that leaves a pixel at the end."""
+def _input_shape(
+    shape: Any, tensor: keras.KerasTensor | None, default_size: int, config: NetworkConfig
+) -> tuple[int | None, ...]:
+    """Return the shape of the images; check that a pixel is left of them at the end."""
     first = keras.config.image_data_format() == "channels_first"
     if tensor is not None:
         shape = tuple(tensor.shape[1:])
@@ -267,18 +276,21 @@ def _input_shape(shape, tensor, default_size, config):
     whole = all(isinstance(size, numbers.Integral) and size > 0 for size in known)
     if len(shape) != 3 or not whole or shape[0 if first else 2] is None:
         layout = "(channels, height, width)" if first else "(height, width, channels)"
-        raise ValueError(f"`input_shape` needs {layout}. Received: input_shape={shape}")
+        raise ValueError(
+            f"Invalid value for `input_shape`. Expected {layout}. Received: input_shape={shape}"
+        )
     smallest = config.smallest_input
     sizes = shape[1:] if first else shape[:2]
     if any(size is not None and size < smallest for size in sizes):
         raise ValueError(
-            f"`input_shape` must be at least {smallest} pixels high and wide for this network "
-            f"to keep a pixel at its end. Received: input_shape={shape}"
+            f"Invalid value for `input_shape`. Expected at least {smallest} pixels in height and "
+            "width, so that this network has a pixel left at its end. Received: "
+            f"input_shape={shape}"
         )
     return shape
 
 
-def _image(tensor, shape):
+def _image(tensor: Any, shape: tuple[int | None, ...]) -> keras.KerasTensor:
     if tensor is None:
         return ImageInput(shape, name="image").output
     if keras.utils.is_keras_tensor(tensor):
@@ -286,13 +298,15 @@ def _image(tensor, shape):
     return layers.Input(tensor=tensor, shape=shape, name="image")
 
 
-def _source(image):
-    """The input that an image tensor was computed from."""
+def _source(image: keras.KerasTensor) -> Any:
+    """Return the input that an image tensor was computed from."""
     sources = keras.utils.get_source_inputs(image)
     return sources[0] if len(sources) == 1 else sources
 
 
-def _classifier(config, classes, activation, name):
+def _classifier(
+    config: NetworkConfig, classes: int, activation: str | Callable | None, name: str
+) -> layers.Dense:
     return layers.Dense(
         classes,
         activation=activation,
@@ -302,8 +316,14 @@ def _classifier(config, classes, activation, name):
     )
 
 
-def _build(config, image, classifier, pooling, name):
-    """The network; `classifier` makes its last layer, None leaves the top out."""
+def _build(
+    config: NetworkConfig,
+    image: keras.KerasTensor,
+    classifier: Callable[..., layers.Dense] | None,
+    pooling: str | None,
+    name: str,
+) -> keras.Model:
+    """Return the network; `classifier` makes its last layer, or is None to leave out the top."""
     x = build_features(image, config)
     if classifier:
         x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
@@ -311,31 +331,26 @@ def _build(config, image, classifier, pooling, name):
             x = layers.Dropout(config.dropout, name="dropout")(x)
         x = classifier(name="predictions")(x)
     elif pooling:
-        pool = {"avg": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D}[pooling]
-        x = pool(name=f"{pooling}_pool")(x)
+        x = POOLINGS[pooling](name=f"{pooling}_pool")(x)
     network = keras.Model(_source(image), x, name=name)
     return with_auxiliary_classifiers(network, config, classifier) if classifier else network
 
 
-def application(name):
-    """Return the function that builds one row of the table, as keras.applications has it."""
+def _application(name: str) -> Callable[..., keras.Model]:
+    """Return the function that builds a row of the table, with keras.applications' arguments."""
     variant = variants.get(name)
 
     def build(
-        include_top=True,
-        weights=None,
-        input_tensor=None,
-        input_shape=None,
-        pooling=None,
-        classes=variant.classes,
-        classifier_activation="softmax",
-        name=None,
-        **overrides,
+        include_top: bool = True,
+        weights: str | None = None,
+        input_tensor: keras.KerasTensor | None = None,
+        input_shape: tuple[int | None, ...] | None = None,
+        pooling: str | None = None,
+        classes: int = variant.classes,
+        classifier_activation: str | Callable | None = "softmax",
+        name: str | None = None,
+        **overrides: Any,
     ) -> keras.Model:
-        """Build a network of the family with the contract of keras.applications.
-
-        See `keras_resnext.create_model` for the arguments.
-        """
         return create_model(
             variant.name,
             include_top=include_top,
@@ -355,12 +370,11 @@ def application(name):
     return build
 
 
-def _docstring(variant):
+def _docstring(variant: variants.Variant) -> str:
     arguments = inspect.cleandoc(create_model.__doc__)
     arguments = arguments[arguments.index("Args:") : arguments.index("Example:")]
-    arguments = arguments.replace(
-        arguments[arguments.index("    model: str") : arguments.index("    include_top:")], ""
-    )
+    model = slice(arguments.index("    model: str"), arguments.index("    include_top:"))
+    arguments = arguments.replace(arguments[model], "")
     error = "" if variant.top1_error is None else f" Published top-1 error: {variant.top1_error} %."
     return (
         f"Build {variant.name} ({variant.paper}).\n\n"
@@ -371,4 +385,4 @@ def _docstring(variant):
     )
 
 
-globals().update({name: application(name) for name in variants.VARIANTS})
+globals().update({name: _application(name) for name in variants.VARIANTS})

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
-# Told apart by colour-blind readers (Okabe and Ito), and by the dash of what is measured.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# Told apart by color-blind readers (Okabe and Ito), and by the dash of what is measured.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 # The columns of history.csv in each panel: training, testing, label of the axis, factor.
 PANELS = (("loss", "val_loss", "loss (nats)", 1), ("top1", "val_top1", "top-1 accuracy (%)", 100))
 
@@ -32,9 +32,9 @@ def plot_history(history: str | Path, path: str | Path, title: str) -> None:
     rows = read_history(history)
     figure, panels = _figure(title)
     for axes, (train, test, *_, factor) in zip(panels, PANELS, strict=True):
-        for column, label, colour in ((train, "training", 0), (test, "test", 1)):
+        for column, label, color in ((train, "training", 0), (test, "test", 1)):
             label = _with_last(label, rows, column, factor)
-            _draw(axes, rows, column, factor, label=label, color=COLOURS[colour])
+            _draw(axes, rows, column, factor, label=label, color=COLORS[color])
         axes.legend(frameon=False, fontsize=12)
     _write(figure, path)
 
@@ -56,10 +56,10 @@ def plot_curves(histories: Mapping[str, str | Path], path: str | Path, title: st
     figure, panels = _figure(title)
     for axes, (train, test, *_, factor) in zip(panels, PANELS, strict=True):
         for number, (label, rows) in enumerate(runs.items()):
-            colour = COLOURS[number % len(COLOURS)]
-            _draw(axes, rows, train, factor, color=colour, linestyle=":", linewidth=1.5)
+            color = COLORS[number % len(COLORS)]
+            _draw(axes, rows, train, factor, color=color, linestyle=":", linewidth=1.5)
             label = _with_last(label, rows, test, factor)
-            _draw(axes, rows, test, factor, color=colour, label=label)
+            _draw(axes, rows, test, factor, color=color, label=label)
         axes.plot([], [], color="grey", linestyle=":", linewidth=1.5, label="dotted: training")
         axes.legend(frameon=False, fontsize=12)
     _write(figure, path)
@@ -92,7 +92,7 @@ def plot_throughput(rows: Sequence[Mapping], path: str | Path, title: str) -> No
     panels = figure.subplots(len(by_batch), squeeze=False, height_ratios=heights)[:, 0]
     for axes, (batch_size, values) in zip(panels, by_batch.items(), strict=True):
         labels = list(values)[::-1]
-        drawn = axes.barh(labels, [values[label] for label in labels], color=COLOURS[0])
+        drawn = axes.barh(labels, [values[label] for label in labels], color=COLORS[0])
         axes.bar_label(drawn, fmt=" %.3g", fontsize=12)
         axes.set_title(f"batch of {batch_size}", fontsize=13, loc="left")
         axes.tick_params(labelsize=12)
@@ -157,22 +157,22 @@ def plot_profile(profile, path: str | Path, title: str) -> None:
     figure.suptitle(f"{title}\n{textwrap.fill(profile.verdict, 105)}", fontsize=11.5)
     stages, share = figure.subplots(1, 2, width_ratios=(4, 1))
     names = list(profile.stages)
-    for offset, values, label, colour in (
+    for offset, values, label, color in (
         (-0.2, profile.stages, "by itself", 5),
         (0.2, profile.in_place, "in place, with all before it", 0),
     ):
         places = [number + offset for number in range(len(names))]
         rates = [values[name] for name in names]
-        drawn = stages.barh(places, rates, 0.38, label=label, color=COLOURS[colour])
+        drawn = stages.barh(places, rates, 0.38, label=label, color=COLORS[color])
         box = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
         stages.bar_label(
             drawn, [f"{rate:,.0f}" for rate in rates], padding=4, fontsize=11, bbox=box
         )
     if profile.model is not None:
         label = f"the model can take {profile.model:,.0f}"
-        stages.axvline(profile.model, color=COLOURS[1], linewidth=2.2, label=label)
+        stages.axvline(profile.model, color=COLORS[1], linewidth=2.2, label=label)
         label = f"both together give {profile.together:,.0f}"
-        stages.axvline(profile.together, color=COLOURS[1], linestyle=":", linewidth=2, label=label)
+        stages.axvline(profile.together, color=COLORS[1], linestyle=":", linewidth=2, label=label)
     stages.set_yticks(range(len(names)), names, fontsize=13)
     stages.invert_yaxis()
     stages.set_xscale("log")
@@ -191,8 +191,8 @@ def _draw_waiting(axes, waiting: float | None) -> None:
         axes.set_axis_off()
         return
     parts = (("training", 1 - waiting, 2), ("waiting", waiting, 1))
-    for name, part, colour in parts:
-        drawn = axes.bar([name], [100 * part], color=COLOURS[colour])
+    for name, part, color in parts:
+        drawn = axes.bar([name], [100 * part], color=COLORS[color])
         axes.bar_label(drawn, [f"{part:.0%}"], fontsize=11)
     axes.set_ylim(0, 112)
     axes.set_ylabel("share of the step (%)", fontsize=12)

@@ -13,7 +13,7 @@ from keras_resnext import ResNetConfig, create_model
 from keras_resnext.layers import BatchNormalization, GroupedConv2D
 from keras_resnext.models import variants
 from keras_resnext.training.compile import compile_recipe
-from keras_resnext.training.recipes import Recipe
+from keras_resnext.training.recipe import Recipe
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 TINY = ResNetConfig(
@@ -238,10 +238,10 @@ def test_weights_from_a_file(tmp_path):
         ({"classes": 10.0}, "classes=10.0"),
         ({"classes": True}, "classes=True"),
         ({"classifier_activation": "softmaxx"}, "softmaxx"),
-        ({"input_shape": 32}, "needs \\(height, width, channels\\).*32"),
-        ({"input_shape": ("32", 32, 3)}, "needs \\(height, width, channels\\)"),
-        ({"input_shape": (32, 32, 0)}, "needs \\(height, width, channels\\)"),
-        ({"pooling": "mean"}, "pooling='mean'"),
+        ({"input_shape": 32}, "Expected \\(height, width, channels\\).*32"),
+        ({"input_shape": ("32", 32, 3)}, "Expected \\(height, width, channels\\)"),
+        ({"input_shape": (32, 32, 0)}, "Expected \\(height, width, channels\\)"),
+        ({"pooling": "mean"}, 'Unknown pooling "mean"'),
         ({"input_shape": (3, 32, 32, 3)}, "input_shape=\\(3, 32, 32, 3\\)"),
         ({"input_shape": (32, 32, None)}, "input_shape=\\(32, 32, None\\)"),
         ({"model": "ResNet50", "input_shape": (224, 31, 3)}, "at least 32 pixels"),

@@ -123,13 +123,15 @@ WRONG = [
     (["train", "--go-on"], "--go-on needs --output"),
     (["train", "--recipe", "e20"], 'Unknown recipe "e20". Did you mean "e2"?'),
     (["train", "--recipe", "e7"], 'The recipe "e7" learns from a teacher, and none is given'),
-    (["train", "--teacher", "no.keras"], 'The teacher "no.keras" is not there'),
+    (["train", "--teacher", "no.keras"], 'The teacher "no.keras" does not exist'),
+    (["train", "--l2", "5e-4"], "Write weight_decay=0.001 (--weight-decay 0.001) for l2=0.0005"),
+    (["train", "--set", "l2=5e-4", "--weight-decay", "1e-4"], "A recipe has no `l2`"),
     (["train", "--set", "emaa=0.9"], 'Unknown field of the recipe or the model "emaa". Did you'),
-    (["train", "--set", "ema=1"], "`ema`. Expected a number from 0 to below 1"),
+    (["train", "--set", "ema=1"], "`ema`. Expected a number of at least 0 and below 1"),
     (["train", "--resume", "nothing"], '"nothing" holds no run'),
     (["train", "--restarts", "2"], "--restarts needs --output"),
     (["recipes", "adam"], 'Unknown recipe "adam". Did you mean "adam_l2"?'),
-    (["train", "--image-size", "2"], "`image_size`. Expected at least 8, pixels"),
+    (["train", "--image-size", "2"], "`image_size`. Expected an integer of at least 8"),
     (["train", "--set", "cardinality"], 'Expected KEY=VALUE. Received: "cardinality"'),
     (["train", "--output", "/proc/nothing"], '"/proc/nothing" cannot be written'),
     (["info", "ResNet_20"], 'Unknown model "ResNet_20". Did you mean "ResNet20"?'),
@@ -140,7 +142,7 @@ WRONG = [
     (["train", "--smoke", "--model", "InceptionV3"], '"InceptionV3" has no tiny form'),
     (["train", "--smoke", "--model", "keras:ResNet50"], '"keras:ResNet50" has no tiny form'),
     (["train", "--set", "reference_batch=256"], "is the batch of a `learning_rate`: give both"),
-    (["tune", "--output", "nothing"], '"nothing" holds no search to go on with'),
+    (["tune", "--output", "nothing"], '"nothing" holds no search to resume'),
     (["tune", "--space", DIGITS, "--compare", "nothing"], '--compare "nothing" holds no search'),
     (["profile", "--output", "no/p.png"], "--output. Expected a file in a folder that is there"),
     (["data", "show", "--output", "no/p.png"], "--output. Expected a file in a folder"),
@@ -174,8 +176,8 @@ def test_going_on_with_a_search_takes_its_limits_alone(capsys, tmp_path, monkeyp
     code, _, err = call(capsys, "tune", "--output", tmp_path, "--trials", 9, "--epochs", 3)
     assert code == 2 and err.strip().endswith("Received: --epochs")
     asked = []
-    monkeypatch.setattr("keras_resnext.search.run.go_on", lambda *a, **k: asked.append((a, k)))
-    monkeypatch.setattr(search, "_tell", lambda found: 0)
+    monkeypatch.setattr("keras_resnext.search.driver.resume", lambda *a, **k: asked.append((a, k)))
+    monkeypatch.setattr(search, "_print_outcome", lambda outcome: 0)
     call(capsys, "tune", "--output", tmp_path, "--trials", 9, "--workers", 2)
     call(capsys, "tune", "--output", tmp_path, "--attempts", 1)
     before = {"trials": None, "time_limit": None}

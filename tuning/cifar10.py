@@ -10,12 +10,11 @@ vary = {
     # Deep and narrow, or shallow and wide; where in the network the depth is.
     "blocks": [[3, 4, 4], [2, 2, 2], [3, 3, 3], [5, 5, 5], [2, 4, 6], [6, 4, 2]],
     "attention": ["none", "se", "eca"],
-    "l2": {"low": 1e-6, "high": 1e-3, "scale": "log"},
+    "weight_decay": {"low": 2e-6, "high": 2e-3, "scale": "log"},
     "learning_rate": {"low": 0.02, "high": 0.8, "scale": "log"},
     "label_smoothing": [0.0, 0.05, 0.1],
     "drop_path": {"low": 0.0, "high": 0.2},
     # MixUp and its strength.
     "mixing": ["none", "mixup(0.2)", "mixup(0.8)"],
 }
-# The penalty in the loss takes the place of the decoupled decay.
-fixed = {"epochs": 12, "batch_size": 64, "weight_decay": 0.0}
+fixed = {"epochs": 12, "batch_size": 64}

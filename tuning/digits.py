@@ -7,8 +7,7 @@ model = "ResNeXt35"
 budget = {"macs": "ResNeXt35", "tolerance": 0.05}
 vary = {
     "cardinality": [1, 2, 4, 8, 16],
-    "l2": {"low": 1e-6, "high": 1e-3, "scale": "log"},
+    "weight_decay": {"low": 2e-6, "high": 2e-3, "scale": "log"},
     "learning_rate": {"low": 0.02, "high": 0.5, "scale": "log"},
 }
-# The penalty in the loss takes the place of the decoupled decay.
-fixed = {"epochs": 4, "weight_decay": 0.0}
+fixed = {"epochs": 4}

@@ -11,12 +11,11 @@ vary = {
     "blocks": [[3, 4, 6, 3], [3, 3, 9, 3], [2, 3, 9, 2], [4, 6, 4, 2], [2, 2, 2, 2]],
     "stem": ["7x7", "deep"],
     "attention": ["none", "se", "eca"],
-    # Half of what the papers call weight decay.
-    "l2": {"low": 1e-5, "high": 1e-4, "scale": "log"},
+    "weight_decay": {"low": 2e-5, "high": 2e-4, "scale": "log"},
     "learning_rate": {"low": 0.03, "high": 0.3, "scale": "log"},
     "label_smoothing": [0.0, 0.1],
     "drop_path": {"low": 0.0, "high": 0.2},
     "drop_block": [0.0, 0.05, 0.1],
     "mixing": ["none", "mixup(0.2)", "mixup(0.8)"],
 }
-fixed = {"batch_size": 256, "weight_decay": 0.0, "zero_gamma": True}
+fixed = {"batch_size": 256, "zero_gamma": True}

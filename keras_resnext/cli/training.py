@@ -88,8 +88,8 @@ RECIPE_ARGUMENTS = (
     ("precision", str, "NAME", "float32, mixed_float16, mixed_bfloat16 or auto"),
     ("optimizer", str, "NAME", "sgd, adam, adamw or lamb"),
     ("learning-rate", float, "X", "the highest"),
-    ("weight-decay", float, "X", "decoupled, of kernels"),
-    ("l2", float, "X", "factor of an L2 penalty in the loss"),
+    ("weight-decay", float, "X", "of kernels, as papers print it (--set decoupled=True: AdamW's)"),
+    ("l2", float, "X", argparse.SUPPRESS),  # refused: --weight-decay replaces it
     ("label-smoothing", float, "X", "share of each label that is spread evenly"),
     ("augmentation", str, "NAME", AUGMENTATION_HELP),
     ("mixing", str, "NAMES", MIXING_HELP),
@@ -188,9 +188,10 @@ def _report(summary: dict) -> int:
 def _recipe(options: argparse.Namespace) -> tuple:
     """The network's name, the recipe with what was asked for, and the configuration's fields."""
     from keras_resnext.models import variants
-    from keras_resnext.training import recipes
+    from keras_resnext.training.recipe import split_overrides
+    from keras_resnext.training.recipes import get_recipe
 
-    recipe = recipes.get_recipe(options.recipe)
+    recipe = get_recipe(options.recipe)
     name = options.model or recipe.model or variants.DEFAULT_MODEL
     if options.smoke:
         recipe = recipe.replace(model=options.model or recipe.model).smoke()
@@ -201,7 +202,7 @@ def _recipe(options: argparse.Namespace) -> tuple:
     given |= {"cache": options.cache and cache_of(options), "memory_budget": budget_of(options)}
     given |= {"on_error": options.on_error}
     changed = {key: value for key, value in given.items() if value is not None}
-    fields, network = recipes.split_overrides(dict(override(text) for text in options.overrides))
+    fields, network = split_overrides(dict(override(text) for text in options.overrides))
     for key in fields.keys() & changed.keys():
         raise ValueError(f"Both --{key.replace('_', '-')} and --set {key} are given. Give one.")
     return name, recipe.replace(**changed, **fields), network
@@ -216,12 +217,12 @@ def _is_for_thumbnails(name: str) -> bool:
 def _trained_model(name: str, recipe, network: dict) -> tuple[str, int]:
     """The network's name as its table has it, and the edge of its training images."""
     from keras_resnext.models import variants
-    from keras_resnext.training import recipes
+    from keras_resnext.training.recipe import check_overrides
 
     if name.lower().startswith(BASELINE):
         return name, recipe.image_size or BASELINE_SIZE
     variant = variants.get(name)
-    recipes.check_overrides(network, variant.config)
+    check_overrides(network, variant.config)
     return variant.name, recipe.image_size or variant.input_size
 
 
@@ -300,7 +301,7 @@ def _print_recipe(recipe) -> None:
 
 
 def _recipe_fields(recipe) -> dict:
-    from keras_resnext.training.recipes import changes
+    from keras_resnext.training.recipe import changes
 
     return changes(recipe)
 

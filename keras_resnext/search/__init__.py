@@ -5,12 +5,18 @@ Nothing heavy is imported before it is used.
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
+_attribute, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "driver": ["resume", "search"],
         "hypermodel": ["ResNeXtHyperModel"],
         "report": ["write_report"],
-        "run": ["go_on", "search"],
         "space": ["Space", "load_space"],
     },
 )
+
+
+def __getattr__(name: str) -> object:
+    if name == "go_on":
+        raise AttributeError("`keras_resnext.search.go_on` is called `resume`.")
+    return _attribute(name)

@@ -9,20 +9,22 @@ from keras_resnext.search.oracles import declare
 from keras_resnext.search.space import Space
 from keras_resnext.training.compile import compile_recipe
 from keras_resnext.training.network import network_for
+from keras_resnext.training.recipe import Recipe
 from keras_resnext.training.run_data import pipelines, steps_per_epoch
 
 
 class ResNeXtHyperModel(keras_tuner.HyperModel):
     """The networks of a space, for any tuner of KerasTuner.
 
-    ``keras_resnext.search`` needs no more than the space; this is for programs that use
-    KerasTuner's tuners, callbacks and distribution themselves.
+    `keras_resnext.search` needs no more than the space; this is for programs that use KerasTuner's
+    tuners, callbacks and distribution themselves.
 
     Args:
-        space: What is searched.
-        dataset: From ``load_dataset``: the networks are made for its images and classes.
-        epochs: Of each trial, for the schedule of the learning rate. Default: the space's, else the
-            data set's own.
+        space: `Space` to search.
+        dataset: `Dataset` that `load_dataset` returns: the networks are made for its images and
+            classes.
+        epochs: int, epochs per trial, for the schedule of the learning rate. Defaults to the
+            space's, else the data set's own.
 
     Raises:
         ValueError: If no network of the space is within its budget on these images.
@@ -39,7 +41,7 @@ class ResNeXtHyperModel(keras_tuner.HyperModel):
     ('ResNeXt35', (None, 10))
     """
 
-    def __init__(self, space: Space, dataset: Dataset, epochs: int | None = None):
+    def __init__(self, space: Space, dataset: Dataset, epochs: int | None = None) -> None:
         super().__init__(name=space.model)
         self.space, self.dataset, self.epochs = space, dataset, epochs
         self.candidates = space.on(dataset.image_size, dataset.classes)
@@ -48,44 +50,46 @@ class ResNeXtHyperModel(keras_tuner.HyperModel):
         """Build and compile the network of some hyperparameters.
 
         Args:
-            hp: Where they are registered, and have their values from.
+            hp: `keras_tuner.HyperParameters` to register them with, and to take values from.
 
         Returns:
-            A compiled model.
+            A compiled `keras.Model`.
 
         Raises:
-            keras_tuner.errors.FailedTrialError: If they are no network within the budget together,
-                which can be where the shape of the network is searched besides its cardinality, or
-                no recipe: the tuner then tries others.
+            keras_tuner.errors.FailedTrialError: If they together are no network within the budget,
+                which can be if the shape of the network is searched besides its cardinality, or
+                no recipe. The tuner then tries others.
         """
         recipe = self._recipe(hp)
         model = network_for(recipe.model, self.dataset, recipe, self.space.weights)
         compile_recipe(model, recipe, steps_per_epoch(self.dataset, recipe) * recipe.epochs)
         return model
 
-    def fit(self, hp: keras_tuner.HyperParameters, model: keras.Model, **arguments):
+    def fit(
+        self, hp: keras_tuner.HyperParameters, model: keras.Model, **arguments: object
+    ) -> keras.callbacks.History:
         """Train on the data set, as the hyperparameters say.
 
         Args:
-            hp: As in ``build``.
-            model: What that gave.
-            **arguments: Of ``keras.Model.fit``, but for the data; a tuner gives its callbacks.
-                Unless ``validation_data`` is given, the data set's test part is taken.
+            hp: `keras_tuner.HyperParameters`, as in `build`.
+            model: `keras.Model` that `build` returned.
+            **arguments: Arguments of `keras.Model.fit` other than the data; a tuner passes its
+                callbacks. `validation_data` defaults to the data set's test part.
 
         Returns:
-            ``keras.callbacks.History``.
+            The `keras.callbacks.History`.
         """
         recipe = self._recipe(hp)
         training, test = pipelines(model, self.dataset, recipe)
-        given = {"validation_data": test, "epochs": recipe.epochs, **arguments}
+        arguments = {"validation_data": test, "epochs": recipe.epochs, **arguments}
         return model.fit(
-            assemble(training, given["epochs"]),
+            assemble(training, arguments["epochs"]),
             steps_per_epoch=steps_per_epoch(self.dataset, recipe),
             shuffle=False,
-            **given,
+            **arguments,
         )
 
-    def _recipe(self, hp):
+    def _recipe(self, hp: keras_tuner.HyperParameters) -> Recipe:
         try:
             recipe = self.candidates.recipe_of(self.candidates.draw(declare(hp, self.candidates)))
         except ValueError as error:

@@ -1,13 +1,15 @@
 """KerasTuner's oracles on a space: what they propose is a network within the budget, and new.
 
-What they know is kept by ``state_of`` and ``restore`` in one piece, since KerasTuner's own ``save``
-writes several files in place (a process killed between two of them leaves a search that neither
-loads nor goes on), and leaves out the position of a grid search.
+`state_of` and `restore` keep what they know in one piece, since KerasTuner's own `save` writes
+several files in place (a process killed between two of them leaves a search that cannot be
+resumed), and leaves out the position of a grid search.
+
+All private names of KerasTuner that the package needs are in this file.
 """
 
 import itertools
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import keras_tuner
 import numpy as np
@@ -20,27 +22,28 @@ from keras_tuner.oracles import (
 )
 from sklearn.exceptions import ConvergenceWarning
 
-from keras_resnext.search.space import Candidates, Choice
+from keras_resnext.search.candidates import Candidates
+from keras_resnext.search.parameters import Choice
 
 SCORE = "score"
 # Below every accuracy.
 WORST = -1.0
-# Draws that are no network or were tried before, in a row, until a space counts as exhausted.
+# Draws in a row that are no network or were tried before, until a space counts as exhausted.
 DRAWS = 1000
-# Of the variance of the scores, what is between two seeds of one trial.
+# Variance between two seeds of one trial, as a share of the variance of the scores.
 NOISE = 0.02
 BEST_OF = 100
 
 
 def declare(hp: keras_tuner.HyperParameters, candidates: Candidates) -> dict:
-    """Register what is searched, and give its values.
+    """Register what is searched, and return the value of each hyperparameter by its name.
 
     Args:
-        hp: To register with.
-        candidates: From ``Space.on``.
+        hp: `keras_tuner.HyperParameters` to register with.
+        candidates: `Candidates` of the space.
 
     Returns:
-        The value of each hyperparameter by its name.
+        Dictionary from names to values.
     """
     values = {}
     for parameter in candidates.parameters:
@@ -54,9 +57,9 @@ def declare(hp: keras_tuner.HyperParameters, candidates: Candidates) -> dict:
 
 
 class _OnSpace:
-    """What the four have in common: before KerasTuner's class in each one's bases."""
+    """What the four share: it comes before KerasTuner's class in each one's bases."""
 
-    def __init__(self, candidates, **arguments):
+    def __init__(self, candidates: Candidates, **arguments) -> None:
         hyperparameters = keras_tuner.HyperParameters()
         declare(hyperparameters, candidates)
         self.candidates = candidates
@@ -65,31 +68,32 @@ class _OnSpace:
             hyperparameters=hyperparameters,
             allow_new_entries=False,
             tune_new_entries=False,
-            # Whether a search that only fails goes on is not for the oracle to say.
+            # The oracle does not decide when a search that only fails ends.
             max_consecutive_failed_trials=2**31,
             **arguments,
         )
         self.verbose = 0
         self._max_collisions = DRAWS
 
-    def _duplicate(self, values):
+    def _duplicate(self, values: Mapping) -> bool:
         return not self.candidates.valid(values) or super()._duplicate(values)
 
-    def save(self):
-        pass
+    def save(self) -> None:
+        """Do nothing: see `state_of`."""
 
-    def _save_trial(self, trial):
+    def _save_trial(self, trial: Trial) -> None:
         pass
 
 
 class RandomOracle(_OnSpace, RandomSearchOracle):
-    """Draws at random, none twice."""
+    """Draws at random, without repetition."""
 
 
 class BayesianOracle(_OnSpace, BayesianOptimizationOracle):
-    """A Gaussian process. KerasTuner's may propose what was tried already: this one does not."""
+    """A Gaussian process which, unlike KerasTuner's, proposes nothing twice."""
 
-    def populate_space(self, trial_id):
+    def populate_space(self, trial_id: str) -> dict:
+        """Return the values of the next trial."""
         with warnings.catch_warnings():
             # Few points leave the length scale open: nothing that a user could do about.
             warnings.simplefilter("ignore", ConvergenceWarning)
@@ -99,8 +103,8 @@ class BayesianOracle(_OnSpace, BayesianOptimizationOracle):
             return self._best_of_random()
         return response
 
-    def _fit_finished(self):
-        """Know the finished trials before guessing what those under way will give."""
+    def _fit_finished(self) -> None:
+        """Fit the finished trials before the others' results are guessed."""
         every = self.trials
         self.trials = {t.trial_id: t for t in every.values() if t.status == "COMPLETED"}
         try:
@@ -109,26 +113,27 @@ class BayesianOracle(_OnSpace, BayesianOptimizationOracle):
         finally:
             self.trials = every
 
-    def _best_of_random(self):
-        drawn = [self._random_values() for _ in range(BEST_OF)]
-        drawn = [values for values in drawn if values is not None]
-        if not drawn:
+    def _best_of_random(self) -> dict:
+        draws = [self._random_values() for _ in range(BEST_OF)]
+        draws = [values for values in draws if values is not None]
+        if not draws:
             return {"status": "STOPPED", "values": None}
         space = self._nonfixed_space()
-        x = np.array([[hp.value_to_prob(values[hp.name]) for hp in space] for values in drawn])
+        x = np.array([[hp.value_to_prob(values[hp.name]) for hp in space] for values in draws])
         mean, deviation = self.gpr.predict(x, return_std=True)
         best = int(np.argmin(mean - self.beta * deviation))
-        return {"status": "RUNNING", "values": drawn[best]}
+        return {"status": "RUNNING", "values": draws[best]}
 
 
 class HyperbandOracle_(_OnSpace, HyperbandOracle):
-    """Many for few epochs, the best of them for more."""
+    """Many trials for few epochs, the best of them for more."""
 
 
 class GridOracle(_OnSpace, GridSearchOracle):
-    """Everything, in order: where it stands follows from the last trial that was begun."""
+    """Everything, in order: the position follows from the last trial that has begun."""
 
-    def populate_space(self, trial_id):
+    def populate_space(self, trial_id: str) -> dict:
+        """Return the values of the next trial."""
         if self.start_order:
             values = self.trials[self.start_order[-1]].hyperparameters.values
             values = self._get_next_combination(values)
@@ -139,58 +144,71 @@ class GridOracle(_OnSpace, GridSearchOracle):
         return {"status": "STOPPED" if values is None else "RUNNING", "values": values}
 
 
-def _random(candidates, trials, epochs, factor, seed):
-    return RandomOracle(candidates, max_trials=trials, seed=seed)
-
-
-def _bayesian(candidates, trials, epochs, factor, seed):
+def _bayesian(
+    candidates: Candidates, trials: int | None, epochs: int, factor: int, seed: int
+) -> BayesianOracle:
     at_random = max(3, min(3 * len(candidates.parameters), (trials or 30) // 3))
     return BayesianOracle(
         candidates, max_trials=trials, seed=seed, num_initial_points=at_random, alpha=NOISE
     )
 
 
-def _hyperband(candidates, trials, epochs, factor, seed):
+def _hyperband(
+    candidates: Candidates, trials: int | None, epochs: int, factor: int, seed: int
+) -> HyperbandOracle_:
     oracle = HyperbandOracle_(candidates, max_epochs=epochs, factor=factor, seed=seed)
     _check_first_round(candidates, oracle._get_size(oracle._current_bracket, 0))
     return oracle
 
 
-def _check_first_round(candidates, needed):
-    """Without enough points for it, KerasTuner's would end there, with its shortest trainings."""
+ORACLES: dict[str, Callable[..., keras_tuner.Oracle]] = {
+    "random": lambda candidates, trials, epochs, factor, seed: RandomOracle(
+        candidates, max_trials=trials, seed=seed
+    ),
+    "bayesian": _bayesian,
+    "hyperband": _hyperband,
+    "grid": lambda candidates, trials, epochs, factor, seed: GridOracle(
+        candidates, max_trials=trials, seed=seed
+    ),
+}
+
+
+def _check_first_round(candidates: Candidates, needed: int) -> None:
+    """With too few points for it, KerasTuner would end there, after its shortest trainings."""
     if not all(isinstance(parameter, Choice) for parameter in candidates.parameters):
         return
     names = [parameter.name for parameter in candidates.parameters]
     points = itertools.product(*(parameter.values for parameter in candidates.parameters))
     valid = (keys for keys in points if candidates.valid(dict(zip(names, keys, strict=True))))
-    found = sum(1 for _ in itertools.islice(valid, needed))
-    if found < needed:
+    count = sum(1 for _ in itertools.islice(valid, needed))
+    if count < needed:
         raise ValueError(
-            f"The space has {found} points, and the first round of Hyperband needs {needed}: use "
+            f"The space has {count} points, and the first round of Hyperband needs {needed}: use "
             'oracle="grid", fewer `epochs`, or a greater `factor`.'
         )
 
 
-def _grid(candidates, trials, epochs, factor, seed):
-    return GridOracle(candidates, max_trials=trials, seed=seed)
-
-
-ORACLES = {"random": _random, "bayesian": _bayesian, "hyperband": _hyperband, "grid": _grid}
-
-
-def make_oracle(name, candidates, trials, epochs, factor, seed) -> keras_tuner.Oracle:
-    """Make one of KerasTuner's oracles for a space.
+def make_oracle(
+    name: str,
+    candidates: Candidates,
+    trials: int | None,
+    epochs: int,
+    factor: int,
+    seed: int,
+) -> keras_tuner.Oracle:
+    """Return one of KerasTuner's oracles for a space; its objective is to maximize "score".
 
     Args:
-        name: A key of ``ORACLES``.
-        candidates: From ``Space.on``.
-        trials: The greatest number of trials; None for all there are (Hyperband decides itself).
-        epochs: Of a whole training, for Hyperband.
-        factor: Hyperband's: of so many trials one is trained on, so many times as long.
-        seed: Of what is drawn, at least 0.
+        name: str, a key of `ORACLES`.
+        candidates: `Candidates` of the space.
+        trials: int, the greatest number of trials; None for all there are (Hyperband decides
+            itself).
+        epochs: int, epochs of a whole training, for Hyperband.
+        factor: int, Hyperband's: one of so many trials is continued, for so many times as long.
+        seed: int, seed of what is drawn, at least 0.
 
     Returns:
-        The oracle. Its objective is to maximize "score".
+        The oracle.
 
     Raises:
         ValueError: If Hyperband's first round needs more points than the space has.
@@ -200,7 +218,7 @@ def make_oracle(name, candidates, trials, epochs, factor, seed) -> keras_tuner.O
 
 
 def expected_trials(oracle: keras_tuner.Oracle) -> int | None:
-    """How many trials there will be at most, or None where that is not known."""
+    """Return the greatest number of trials, or None if it is unknown."""
     if isinstance(oracle, HyperbandOracle):
         brackets = range(oracle._get_num_brackets())
         return sum(oracle._get_size(b, r) for b in brackets for r in range(b + 1))
@@ -211,23 +229,23 @@ def begin(oracle: keras_tuner.Oracle) -> Trial:
     """Ask for a trial.
 
     Returns:
-        A trial: to be run if its status is "RUNNING"; "IDLE" if none can be begun before another
-        has ended, "STOPPED" if none will be.
+        A trial: to be run if its status is "RUNNING"; "IDLE" if none can begin before another has
+        ended, "STOPPED" if none will.
     """
     return oracle.create_trial(f"trial-{len(oracle.trials)}")
 
 
 def end(oracle: keras_tuner.Oracle, trial_id: str, result: Mapping) -> None:
-    """Tell what became of a trial.
+    """Report the result of a trial.
 
     Args:
-        oracle: That has begun it.
-        trial_id: Its id.
-        result: ``status`` and, of a completed one, ``score``, of a failed one, ``reason``.
+        oracle: The oracle that has begun it.
+        trial_id: str, id of the trial.
+        result: Mapping with `status` and, if completed, `score`, if failed, `reason`.
     """
     trial = oracle.trials[trial_id]
     trial.message = result.get("reason")
-    # A failed trial would keep the others of its round in Hyperband from going on.
+    # A failed trial would block the others of its round in Hyperband.
     scored = result["status"] == "completed" or isinstance(oracle, HyperbandOracle)
     trial.status = "COMPLETED" if scored else "FAILED"
     if scored:
@@ -235,13 +253,23 @@ def end(oracle: keras_tuner.Oracle, trial_id: str, result: Mapping) -> None:
     oracle.end_trial(trial)
 
 
+def epochs_of(values: Mapping, epochs: int) -> tuple[int, int]:
+    """Return the last epoch of a trial, and the epochs that Hyperband's previous round has run."""
+    return values.get("tuner/epochs", epochs), values.get("tuner/initial_epoch", 0)
+
+
+def previous_of(values: Mapping) -> str | None:
+    """Return the id of the trial of Hyperband's previous round that a trial continues."""
+    return values.get("tuner/trial_id")
+
+
 def state_of(oracle: keras_tuner.Oracle) -> dict:
-    """Everything that an oracle knows, of what JSON can hold."""
+    """Return everything that an oracle knows, in values that JSON can hold."""
     trials = [trial.get_state() for trial in oracle.trials.values()]
     return {"trials": trials, "oracle": oracle.get_state()}
 
 
 def restore(oracle: keras_tuner.Oracle, state: Mapping) -> None:
-    """Let an oracle know what ``state_of`` gave, and nothing else."""
+    """Let an oracle know what `state_of` returned, and nothing else."""
     oracle.trials = {row["trial_id"]: Trial.from_state(row) for row in state["trials"]}
     oracle.set_state(state["oracle"])

@@ -1,21 +1,24 @@
 """The pictures of a search's report. Matplotlib's objects only: no global state, no window.
 
-Each takes the rows of trials.csv and gives a figure, or None where there is nothing to draw.
+Each takes the rows of trials.csv and returns a figure, or None if there is nothing to draw.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from keras_resnext.plots import COLOURS
-from keras_resnext.search.folder import front
+from keras_resnext import checks
+from keras_resnext.plots import COLORS
+from keras_resnext.search.table import front
 
-COLOUR_MAP = "viridis"
+COLOR_MAP = "viridis"
 # A hyperparameter over more than this factor is shown on a logarithmic axis.
 LOGARITHMIC = 10
 BINS = 6
@@ -25,11 +28,11 @@ def accuracy_against(rows: Sequence[Mapping], name: str) -> Figure | None:
     """Draw the accuracy of every trial against one hyperparameter, and the best at each value.
 
     Args:
-        rows: Completed trials.
-        name: Of a numeric hyperparameter.
+        rows: Sequence of the rows of completed trials.
+        name: str, name of a numeric hyperparameter.
 
     Returns:
-        A figure; None if fewer than two values were tried.
+        The `Figure`, or None if fewer than two values were tried.
     """
     rows = [row for row in rows if _is_number(row.get(name))]
     x = np.array([row[name] for row in rows], float)
@@ -37,11 +40,11 @@ def accuracy_against(rows: Sequence[Mapping], name: str) -> Figure | None:
         return None
     y = 100 * np.array([row["top1"] for row in rows])
     figure, axes = _figure(f"accuracy against {_title(name)}")
-    axes.scatter(x, y, s=42, color=COLOURS[5], alpha=0.8, label="a trial")
+    axes.scatter(x, y, s=42, color=COLORS[5], alpha=0.8, label="a trial")
     groups = _groups(x)
     middles = [x[members].mean() for members in groups]
     best = [y[members].max() for members in groups]
-    axes.plot(middles, best, color=COLOURS[0], marker="o", linewidth=2.2, label="the best of them")
+    axes.plot(middles, best, color=COLORS[0], marker="o", linewidth=2.2, label="the best of them")
     if name == "cardinality":
         _label_widths(axes, rows)
     elif _is_logarithmic(x):
@@ -55,14 +58,14 @@ def accuracy_against(rows: Sequence[Mapping], name: str) -> Figure | None:
 
 
 def parallel_coordinates(rows: Sequence[Mapping], names: Sequence[str]) -> Figure | None:
-    """Draw a line a trial through an axis for each hyperparameter, coloured by accuracy.
+    """Draw a line per trial through an axis per hyperparameter, colored by accuracy.
 
     Args:
-        rows: Completed trials.
-        names: Of hyperparameters that have several values.
+        rows: Sequence of the rows of completed trials.
+        names: Sequence of the names of hyperparameters that have several values.
 
     Returns:
-        A figure; None without two trials and a hyperparameter.
+        The `Figure`, or None without two trials and a hyperparameter.
     """
     if len(rows) < 2 or not names:
         return None
@@ -70,11 +73,11 @@ def parallel_coordinates(rows: Sequence[Mapping], names: Sequence[str]) -> Figur
     top1 = 100 * np.array([row["top1"] for row in rows])
     places = np.stack([*(_places(rows, name) for name in names), _unit(top1)], axis=1)
     norm = Normalize(top1.min(), max(top1.max(), top1.min() + 1e-6))
-    colours = figure.colorbar(_mappable(norm), ax=axes, pad=0.03)
-    colours.set_label("top-1 accuracy, held out (%)", fontsize=12)
+    colors = figure.colorbar(ScalarMappable(norm, COLOR_MAP), ax=axes, pad=0.03)
+    colors.set_label("top-1 accuracy, held out (%)", fontsize=12)
     for number in np.argsort(top1):
-        colour = colours.cmap(norm(top1[number]))
-        axes.plot(places[number], color=colour, alpha=0.85, linewidth=1.8)
+        color = colors.cmap(norm(top1[number]))
+        axes.plot(places[number], color=color, alpha=0.85, linewidth=1.8)
     axes.set_xticks(range(len(names) + 1), [*names, "top-1"], rotation=20, ha="right")
     axes.set_yticks([])
     axes.set_ylim(-0.12, 1.12)
@@ -92,11 +95,11 @@ def importance(rows: Sequence[Mapping], names: Sequence[str]) -> Figure | None:
     The importance is by permutation: what the forest's fit loses when one column is shuffled.
 
     Args:
-        rows: Completed trials.
-        names: Of hyperparameters that have several values.
+        rows: Sequence of the rows of completed trials.
+        names: Sequence of the names of hyperparameters that have several values.
 
     Returns:
-        A figure; None with fewer than eight trials, from which nothing follows.
+        The `Figure`, or None with fewer than eight trials, from which nothing follows.
     """
     if len(rows) < 8 or not names:
         return None
@@ -106,51 +109,52 @@ def importance(rows: Sequence[Mapping], names: Sequence[str]) -> Figure | None:
     features = np.stack([_places(rows, name) for name in names], axis=1)
     top1 = np.array([row["top1"] for row in rows])
     forest = RandomForestRegressor(200, min_samples_leaf=2, random_state=0).fit(features, top1)
-    found = permutation_importance(forest, features, top1, n_repeats=20, random_state=0)
-    shares = np.maximum(found.importances_mean, 0)
+    effects = permutation_importance(forest, features, top1, n_repeats=20, random_state=0)
+    shares = np.maximum(effects.importances_mean, 0)
     shares = 100 * shares / (shares.sum() or 1)
     order = np.argsort(shares)
     figure, axes = _figure("importance of each hyperparameter")
-    drawn = axes.barh([names[k] for k in order], shares[order], color=COLOURS[0])
-    axes.bar_label(drawn, fmt=" %.0f %%", fontsize=12)
+    bars = axes.barh([names[k] for k in order], shares[order], color=COLORS[0])
+    axes.bar_label(bars, fmt=" %.0f %%", fontsize=12)
     axes.margins(x=0.12)
     axes.set_xlabel("share of what a random forest explains (%)", fontsize=13)
     return figure
 
 
 def accuracy_and_speed(rows: Sequence[Mapping]) -> Figure | None:
-    """Draw accuracy against images a second in training, and the trials that none beats in both.
+    """Draw accuracy against images per second in training, and the trials that none beats in both.
 
     Args:
-        rows: Completed trials.
+        rows: Sequence of the rows of completed trials.
 
     Returns:
-        A figure; None with fewer than two trials.
+        The `Figure`, or None with fewer than two trials.
     """
     rows = [row for row in rows if row["images_per_second"] is not None]
     if len(rows) < 2:
         return None
     figure, axes = _figure("accuracy against throughput")
-    for shown, style in (
-        (rows, {"color": COLOURS[5], "linestyle": "", "label": "a trial"}),
-        (front(rows), {"color": COLOURS[1], "linewidth": 2.2, "label": "none is better in both"}),
+    for subset, style in (
+        (rows, {"color": COLORS[5], "linestyle": "", "label": "a trial"}),
+        (front(rows), {"color": COLORS[1], "linewidth": 2.2, "label": "none is better in both"}),
     ):
-        x = [row["images_per_second"] for row in shown]
-        axes.plot(x, [100 * row["top1"] for row in shown], marker="o", **style)
-    axes.set_xlabel("images a second in training", fontsize=13)
+        x = [row["images_per_second"] for row in subset]
+        axes.plot(x, [100 * row["top1"] for row in subset], marker="o", **style)
+    axes.set_xlabel("images per second in training", fontsize=13)
     axes.set_ylabel("top-1 accuracy, held out (%)", fontsize=13)
     axes.legend(frameon=False, fontsize=12)
     return figure
 
 
 def best_so_far(searches: Mapping[str, Sequence[Mapping]]) -> Figure | None:
-    """Draw the best accuracy found against the epochs that were spent on it.
+    """Draw the best accuracy against the epochs that were spent on it.
 
     Args:
-        searches: The ended trials of each by its label, failed ones included.
+        searches: Mapping from the label of each search to the rows of its ended trials, failed
+            ones included.
 
     Returns:
-        A figure; None if no trial was completed.
+        The `Figure`, or None if no trial was completed.
     """
     figure, axes = _figure("best so far")
     drawn = False
@@ -163,17 +167,17 @@ def best_so_far(searches: Mapping[str, Sequence[Mapping]]) -> Figure | None:
         if not seen.any():
             continue
         drawn = True
-        colour = COLOURS[number % len(COLOURS)]
+        color = COLORS[number % len(COLORS)]
         label = f"{label}: {best[-1]:.2f}"
-        axes.step(epochs[seen], best[seen], where="post", color=colour, linewidth=2.2, label=label)
-        axes.plot(epochs[seen], best[seen], "o", color=colour, markersize=4)
+        axes.step(epochs[seen], best[seen], where="post", color=color, linewidth=2.2, label=label)
+        axes.plot(epochs[seen], best[seen], "o", color=color, markersize=4)
     axes.set_xlabel("epochs of all trials", fontsize=13)
     axes.set_ylabel("top-1 accuracy, held out (%)", fontsize=13)
     axes.legend(frameon=False, fontsize=12)
     return figure if drawn else None
 
 
-def _figure(title: str):
+def _figure(title: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(8, 4.6), dpi=160, layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=15)
@@ -189,24 +193,24 @@ def _title(name: str) -> str:
     return "cardinality, at equal cost" if name == "cardinality" else name
 
 
-def _label_widths(axes, rows) -> None:
-    """The paper's names of the points: cardinality x width."""
+def _label_widths(axes: Axes, rows: Sequence[Mapping]) -> None:
+    """Name the points as the paper does: cardinality x width."""
     widths = {}
     for row in rows:
         widths.setdefault(int(row["cardinality"]), set()).add(row.get("width_per_group"))
-    known = sorted(widths)
+    cardinalities = sorted(widths)
     labels = [
         f"{c}x{next(iter(widths[c]))}d" if len(widths[c]) == 1 and None not in widths[c] else str(c)
-        for c in known
+        for c in cardinalities
     ]
     axes.set_xscale("log", base=2)
-    axes.set_xticks(known, labels)
+    axes.set_xticks(cardinalities, labels)
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("cardinality x width of a group", fontsize=13)
 
 
 def _groups(x: np.ndarray) -> list[np.ndarray]:
-    """Trials of the same value; of a continuous one, of the same bin."""
+    """Return the indices of trials of the same value; of a continuous one, of the same bin."""
     values = np.unique(x)
     if len(values) <= max(BINS, len(x) // 2):
         return [np.flatnonzero(x == value) for value in values]
@@ -214,21 +218,21 @@ def _groups(x: np.ndarray) -> list[np.ndarray]:
     return [part for part in np.array_split(order, BINS) if len(part)]
 
 
-def _places(rows, name) -> np.ndarray:
-    """Where the values of a hyperparameter are on an axis from 0 to 1."""
+def _places(rows: Sequence[Mapping], name: str) -> np.ndarray:
+    """Return the values of a hyperparameter on an axis from 0 to 1."""
     values = [row[name] for row in rows]
     if not all(_is_number(value) for value in values):
-        known = sorted({str(value) for value in values})
-        return _unit(np.array([known.index(str(value)) for value in values], float))
+        texts = sorted({str(value) for value in values})
+        return _unit(np.array([texts.index(str(value)) for value in values], float))
     numbers = np.array(values, float)
     return _unit(np.log(numbers) if _is_logarithmic(numbers) else numbers)
 
 
-def _ends(rows, name) -> tuple[str, str]:
+def _ends(rows: Sequence[Mapping], name: str) -> tuple[str, str]:
     values = [row[name] for row in rows]
     if not all(_is_number(value) for value in values):
-        known = sorted({str(value) for value in values})
-        return known[0], known[-1]
+        texts = sorted({str(value) for value in values})
+        return texts[0], texts[-1]
     return f"{min(values):.3g}", f"{max(values):.3g}"
 
 
@@ -241,11 +245,4 @@ def _is_logarithmic(x: np.ndarray) -> bool:
     return bool(x.min() > 0 and x.max() / x.min() >= LOGARITHMIC)
 
 
-def _is_number(value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _mappable(norm):
-    from matplotlib.cm import ScalarMappable
-
-    return ScalarMappable(norm, COLOUR_MAP)
+_is_number = checks.number().holds

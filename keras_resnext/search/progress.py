@@ -1,12 +1,14 @@
 """The live table of a search: what runs, what was best, how long it will take."""
 
 import time
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from keras_resnext.search.folder import Folder, TrialFolder, best_of, hyperparameters, rows_of
+from keras_resnext.search.folder import Folder, TrialFolder
+from keras_resnext.search.table import best_of, hyperparameters, rows_of
 
 SECONDS_BETWEEN_TABLES = 1.0
 LAST = 8
@@ -15,52 +17,52 @@ LAST = 8
 class Progress:
     """Shows a search on a terminal; elsewhere it prints a line for each trial that ends.
 
-    Use as a context.
+    Use it as a context.
 
     Args:
-        folder: Of the search.
-        asked: What it was asked for.
-        expected: Trials that there will be at most, or None.
-        console: To show it on.
+        folder: `Folder` of the search.
+        oracle: str, name of its oracle.
+        expected: int, the greatest number of trials, or None.
+        console: `rich.console.Console` to show it on.
     """
 
-    def __init__(self, folder: Folder, asked, expected: int | None, console: Console):
-        self.folder, self.asked, self.expected, self.console = folder, asked, expected, console
+    def __init__(self, folder: Folder, oracle: str, expected: int | None, console: Console) -> None:
+        self.folder, self.oracle, self.expected, self.console = folder, oracle, expected, console
         self.live = Live(console=console, auto_refresh=False, transient=True)
-        self.shown_at, self.said = 0.0, set()
+        self.last_shown, self.printed = 0.0, set()
 
-    def __enter__(self):
-        self.said = {row["trial"] for row in rows_of(self.folder) if row["status"] != "running"}
-        if self.said:
-            self.console.print(f"going on after {len(self.said)} finished trials")
+    def __enter__(self) -> "Progress":
+        self.printed = {row["trial"] for row in rows_of(self.folder) if row["status"] != "running"}
+        if self.printed:
+            self.console.print(f"resuming after {len(self.printed)} finished trials")
         if self.console.is_terminal:
             self.live.start()
         return self
 
-    def __exit__(self, *_):
-        self._say(rows_of(self.folder))
+    def __exit__(self, *_: object) -> None:
+        self._print_ended(rows_of(self.folder))
         self.live.stop()
 
-    def show(self, running: list[TrialFolder]) -> None:
-        """Bring what is shown up to date, once a second.
+    def show(self, running: Sequence[TrialFolder]) -> None:
+        """Bring what is shown up to date, once per second.
 
         Args:
-            running: The trials that this process runs.
+            running: Sequence of the trials that this process runs.
         """
-        if time.monotonic() - self.shown_at < SECONDS_BETWEEN_TABLES:
+        if time.monotonic() - self.last_shown < SECONDS_BETWEEN_TABLES:
             return
-        self.shown_at = time.monotonic()
+        self.last_shown = time.monotonic()
         rows = rows_of(self.folder)
-        self._say(rows)
+        self._print_ended(rows)
         if self.console.is_terminal:
             self.live.update(self._table(rows, running), refresh=True)
 
-    def _say(self, rows) -> None:
+    def _print_ended(self, rows: Sequence[Mapping]) -> None:
         best = best_of(rows)
         for row in rows:
-            if row["status"] == "running" or row["trial"] in self.said:
+            if row["status"] == "running" or row["trial"] in self.printed:
                 continue
-            self.said.add(row["trial"])
+            self.printed.add(row["trial"])
             spec = self.folder.trial(row["trial"]).spec
             self.console.print(
                 f"trial {row['trial']}  {_outcome(row)}  {_words(spec)}"
@@ -69,16 +71,14 @@ class Progress:
                 soft_wrap=True,
             )
 
-    def _table(self, rows, running) -> Table:
+    def _table(self, rows: Sequence[Mapping], running: Sequence[TrialFolder]) -> Table:
         ended = [row for row in rows if row["status"] != "running"]
         best = best_of(rows)
         table = Table(title=self._title(ended, len(running)), title_justify="left")
         for heading in ("trial", "epochs", "top-1", "hyperparameters"):
             table.add_column(heading, no_wrap=heading != "hyperparameters")
-        shown = (
-            ended[-LAST:] if best in ended[-LAST:] else [best, *ended[-LAST:]] if best else ended
-        )
-        for row in shown:
+        last = ended[-LAST:]
+        for row in last if best is None or best in last else [best, *last]:
             spec = self.folder.trial(row["trial"]).spec
             style = "bold" if row is best else "red" if row["status"] == "failed" else None
             epochs = str(row["trained_epochs"] or "")
@@ -89,9 +89,9 @@ class Progress:
             table.add_row(trial.id, f"{trial.epochs_done}/{total}", "running", _words(spec))
         return table
 
-    def _title(self, ended, workers) -> str:
+    def _title(self, ended: Sequence[Mapping], workers: int) -> str:
         total = f" of {self.expected}" if self.expected else ""
-        title = f"{self.asked.oracle} search: {len(ended)}{total} trials"
+        title = f"{self.oracle} search: {len(ended)}{total} trials"
         seconds = [row["seconds"] for row in ended if row["seconds"]]
         if self.expected and seconds and workers:
             each = sum(seconds) / len(seconds)
@@ -100,15 +100,15 @@ class Progress:
         return title
 
 
-def _outcome(row) -> str:
+def _outcome(row: Mapping) -> str:
     if row["status"] == "failed":
         return f"failed: {row['reason']}"
     return f"top-1 {row['top1']:.2%}"
 
 
-def _words(spec) -> str:
+def _words(spec: Mapping) -> str:
     return "  ".join(f"{name}={_brief(value)}" for name, value in hyperparameters(spec).items())
 
 
-def _brief(value) -> str:
+def _brief(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""What came of a search: pictures, and one HTML file that needs nothing beside it."""
+"""The results of a search: pictures, and one HTML file that needs nothing beside it."""
 
 import base64
 import html
@@ -6,18 +6,12 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 from keras_resnext.search import pictures
-from keras_resnext.search.folder import (
-    BEST,
-    RECIPE,
-    REPORT,
-    SEARCH,
-    Folder,
-    best_of,
-    hyperparameters,
-    rows_of,
-    training_command,
-)
+from keras_resnext.search.folder import BEST, RECIPE, REPORT, Folder, training_command
+from keras_resnext.search.settings import Settings, read_settings
+from keras_resnext.search.table import best_of, hyperparameters, rows_of
 from keras_resnext.training.run_folder import write_whole
 
 STYLE = """
@@ -35,9 +29,9 @@ def write_report(output: str | Path, compare: Mapping[str, str | Path] | None = 
     """Write the pictures of a search, and report.html, into its folder.
 
     Args:
-        output: The folder of the search; it may still be under way.
-        compare: Folders of other searches by their label, such as a random one, for the picture
-            of the best so far. The label of this one is its oracle.
+        output: str, path of the search's folder; it may still be running.
+        compare: Mapping from labels to the folders of other searches, such as a random one, for
+            the picture of the best so far. The label of this one is its oracle.
 
     Returns:
         The path of report.html.
@@ -46,61 +40,64 @@ def write_report(output: str | Path, compare: Mapping[str, str | Path] | None = 
         ValueError: If a folder holds no search, or another search has the label of this one.
     """
     folder = Folder(output)
-    rows = _rows(folder)
-    label = folder.read(SEARCH)["oracle"]
-    if label in (compare or {}):
+    settings, rows = read_settings(folder), _ended(folder)
+    if settings.oracle in (compare or {}):
         raise ValueError(
-            f'"{label}" is the label of the search in "{folder.path}" itself. Expected another for '
-            f'"{compare[label]}".'
+            f'"{settings.oracle}" is the label of the search in "{folder.path}" itself. Expected '
+            f'another for "{compare[settings.oracle]}".'
         )
-    others = {name: _rows(Folder(path)) for name, path in (compare or {}).items()}
-    drawn = {}
-    for name, figure in _figures(folder, rows, {label: rows, **others}):
+    others = {name: Folder(path) for name, path in (compare or {}).items()}
+    for other in others.values():
+        read_settings(other)
+    searches = {settings.oracle: rows, **{name: _ended(other) for name, other in others.items()}}
+    pngs = {}
+    for name, figure in _figures(folder, settings, rows, searches):
+        path = folder.path / f"{name}.png"
         if figure is None:
-            (folder.path / f"{name}.png").unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
             continue
         picture = io.BytesIO()
         figure.savefig(picture, format="png")
-        drawn[name] = picture.getvalue()
-        write_whole(
-            folder.path / f"{name}.png", lambda part, png=drawn[name]: part.write_bytes(png)
-        )
-    page = "\n".join(_page(folder, rows, drawn))
+        pngs[name] = picture.getvalue()
+        write_whole(path, lambda part, png=pngs[name]: part.write_bytes(png))
+    page = "\n".join(_page(folder, settings, rows, pngs))
     target = folder.path / REPORT
     write_whole(target, lambda part: part.write_text(page, encoding="utf-8"))
     return target
 
 
-def varied(folder: Folder, rows: Sequence[Mapping]) -> list[str]:
-    """Give the names of the hyperparameters that have several values in some rows."""
+def _varied(folder: Folder, rows: Sequence[Mapping]) -> list[str]:
+    """Return the names of the hyperparameters that have several values in some rows."""
     names = dict.fromkeys(n for trial in folder.trials() for n in hyperparameters(trial.spec))
     return [name for name in names if len({str(row[name]) for row in rows}) > 1]
 
 
-def _rows(folder: Folder) -> list[dict]:
-    if not folder.exists:
-        raise ValueError(f'The folder "{folder.path}" holds no search: {SEARCH} is not there.')
+def _ended(folder: Folder) -> list[dict]:
     return [row for row in rows_of(folder) if row["status"] != "running"]
 
 
-def _figures(folder, rows, searches) -> Iterator:
+def _figures(
+    folder: Folder, settings: Settings, rows: list[dict], searches: Mapping[str, list[dict]]
+) -> Iterator[tuple[str, Figure | None]]:
     completed = [row for row in rows if row["status"] == "completed"]
-    names = varied(folder, completed)
+    names = _varied(folder, completed)
     # A width that follows from the cardinality says nothing that this does not.
-    if folder.read(SEARCH)["space"]["budget"]:
+    if settings.space["budget"]:
         names = [name for name in names if name != "width_per_group"]
     yield "cardinality", pictures.accuracy_against(completed, "cardinality")
-    yield "l2", pictures.accuracy_against(completed, "l2")
+    for name in ("weight_decay", "l2"):  # the latter of a search from before there was one decay
+        yield name, pictures.accuracy_against(completed, name)
     yield "importance", pictures.importance(completed, names)
     yield "parallel", pictures.parallel_coordinates(completed, names)
     yield "front", pictures.accuracy_and_speed(completed)
     yield "best_so_far", pictures.best_so_far(searches)
 
 
-def _page(folder, rows, drawn) -> Iterator[str]:
-    asked, best = folder.read(SEARCH), best_of(rows)
-    title = f"{asked['oracle']} search of {asked['space']['model']} on {Path(asked['data']).name}"
-    title = html.escape(title)
+def _page(
+    folder: Folder, settings: Settings, rows: list[dict], pngs: Mapping[str, bytes]
+) -> Iterator[str]:
+    best, data = best_of(rows), Path(settings.data).name
+    title = html.escape(f"{settings.oracle} search of {settings.space['model']} on {data}")
     yield f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
     yield f"<style>{STYLE}</style><h1>{title}</h1>"
     failed = [row for row in rows if row["status"] == "failed"]
@@ -110,7 +107,7 @@ def _page(folder, rows, drawn) -> Iterator[str]:
         yield f"<h2>Best: trial {best['trial']}, top-1 {best['top1']:.2%} on held-out images</h2>"
         yield f"<pre>{html.escape(recipe)}</pre>"
         yield f"<pre>{html.escape(training_command(folder))}</pre>"
-    for name, png in drawn.items():
+    for name, png in pngs.items():
         picture = base64.b64encode(png).decode()
         yield f'<img alt="{name}" src="data:image/png;base64,{picture}">'
     if failed:
@@ -121,7 +118,7 @@ def _page(folder, rows, drawn) -> Iterator[str]:
     yield "</html>"
 
 
-def _table(rows, best) -> Iterator[str]:
+def _table(rows: list[dict], best: Mapping | None) -> Iterator[str]:
     if not rows:
         return
     names = [name for name in rows[0] if name not in LEFT_OUT]
@@ -134,5 +131,5 @@ def _table(rows, best) -> Iterator[str]:
     yield "</table></div>"
 
 
-def _brief(value) -> str:
+def _brief(value: object) -> str:
     return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,8 +1,8 @@
-"""One trial of a search, in a process of its own: ``python -m keras_resnext.search.trial FOLDER``.
+"""One trial of a search, in a process of its own: `python -m keras_resnext.search.trial FOLDER`.
 
 It reads what to do from the folder and leaves its result there. It ends when its standard input
-does, which is when the process that started it is no more, and after its time limit, by an alarm
-that works however long a single operation takes.
+does, which is when the process that started it ends, and after its time limit, by an alarm that
+works however long a single operation takes.
 """
 
 import argparse
@@ -14,10 +14,16 @@ import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from keras_resnext.search.folder import TrialFolder, read_if_there
 
-# What the exceptions of the frameworks say when memory is short.
+if TYPE_CHECKING:
+    import keras
+
+    from keras_resnext.data.parts import Dataset
+
+# Exceptions of the frameworks when memory is short.
 OUT_OF_MEMORY = ("MemoryError", "ResourceExhaustedError", "OutOfMemoryError", "XlaRuntimeError")
 
 
@@ -25,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run a trial.
 
     Args:
-        arguments: The folder, and how much of the machine it may use.
+        arguments: Sequence of str: the folder, and how much of the machine to use.
 
     Returns:
         The exit code: 0 if a result was written, which may be a failure.
@@ -40,25 +46,26 @@ def main(arguments: Sequence[str]) -> int:
     if options.cores:
         os.sched_setaffinity(0, options.cores)
     folder = TrialFolder(options.folder)
-    try:
-        result = run(folder)
-    except Exception as error:
-        traceback.print_exc()
-        result = {"status": "failed", "reason": describe(error)}
-    folder.finish(result)
+    with folder.working():
+        try:
+            result = run(folder)
+        except Exception as error:
+            traceback.print_exc()
+            result = {"status": "failed", "reason": describe(error)}
+        folder.finish(result)
     return 0
 
 
 def run(folder: TrialFolder) -> dict:
     """Train the network of a trial, as often as it says, each time from another seed.
 
-    Executions that were finished before the process was killed are not repeated.
+    Executions that finished before the process was killed are not repeated.
 
     Args:
-        folder: With trial.json.
+        folder: `TrialFolder` with trial.json.
 
     Returns:
-        What result.json holds: the score, and means over the executions.
+        The content of result.json: the score, and means over the executions.
     """
     from keras_resnext.data.datasets import load_dataset
 
@@ -69,23 +76,23 @@ def run(folder: TrialFolder) -> dict:
         spec["split_seed"],
         spec["recipe"].get("on_error", "raise"),
     )
-    dataset = held_out(whole, spec["holdout"], spec["split_seed"])
+    dataset = hold_out(whole, spec["holdout"], spec["split_seed"])
     summaries = [_execution(folder, spec, dataset, k) for k in range(spec["executions"])]
     return {"status": "completed", **summarize(summaries, spec["objective"])}
 
 
-def held_out(dataset, fraction: float, seed: int):
-    """Give the data that a search sees: a part of the training images takes the test's place.
+def hold_out(dataset: "Dataset", fraction: float, seed: int) -> "Dataset":
+    """Return the data that a search sees: the test part replaced by a part of the training images.
 
     The test part stays out of the search, so that it can say what the search was worth.
 
     Args:
-        dataset: From ``load_dataset``.
-        fraction: Of each class of the training part.
-        seed: Of the choice.
+        dataset: `Dataset` that `load_dataset` returns.
+        fraction: float, share of each class of the training part.
+        seed: int, seed of the choice.
 
     Returns:
-        A Dataset.
+        The `Dataset`.
     """
     from keras_resnext.data.parts import split
 
@@ -93,58 +100,59 @@ def held_out(dataset, fraction: float, seed: int):
     return replace(dataset, train=train, test=validation)
 
 
-def _execution(folder: TrialFolder, spec: Mapping, dataset, number: int) -> dict:
+def _execution(folder: TrialFolder, spec: Mapping, dataset: "Dataset", number: int) -> dict:
     from keras_resnext.training.run_folder import SUMMARY
 
     output = folder.run(number)
-    done = read_if_there(output / SUMMARY)
-    if done is not None:
-        return done
+    summary = read_if_there(output / SUMMARY)
+    if summary is not None:
+        return summary
 
     import keras
 
     from keras_resnext.training.fit import train
     from keras_resnext.training.network import network_for
-    from keras_resnext.training.recipes import from_fields
+    from keras_resnext.training.recipe import from_fields
 
     recipe = from_fields(spec["recipe"])
     recipe = recipe.replace(epochs=spec["epochs"], seed=recipe.seed + number)
     model = network_for(recipe.model, dataset, recipe, spec["weights"])
     if spec["previous"] is not None:
-        _go_on(model, folder.path.parent / spec["previous"], output.name)
-    stop = []
+        _load_previous(model, folder.path.parent / spec["previous"], output.name)
+    callbacks = []
     if spec["patience"]:
-        stop.append(
+        callbacks.append(
             keras.callbacks.EarlyStopping("val_top1", patience=spec["patience"], mode="max")
         )
-    # Where this was killed before, it goes on from the last checkpoint.
-    return train(model, dataset, recipe, output, overwrite=True, resume=True, callbacks=stop)
+    # If the process was killed before, training resumes from the last checkpoint.
+    return train(model, dataset, recipe, output, overwrite=True, resume=True, callbacks=callbacks)
 
 
-def _go_on(model, previous: Path, run: str) -> None:
-    """Hyperband: go on from the weights that the trial of the round before ended with."""
+def _load_previous(model: "keras.Model", previous: Path, run: str) -> None:
+    """Load the weights with which the trial of Hyperband's previous round ended."""
     from keras_resnext.training.run_folder import MODEL
 
     weights = previous / run / MODEL
     if not weights.exists():
-        raise ValueError(f"Trial {previous.name}, which this one goes on from, left no weights.")
+        raise ValueError(f"Trial {previous.name}, which this one continues, left no weights.")
     model.load_weights(weights)
 
 
 def summarize(summaries: Sequence[Mapping], objective: str) -> dict:
-    """Give what a trial is judged by, from the summaries of its executions.
+    """Return what a trial is judged by, from the summaries of its executions.
 
     Args:
-        summaries: As ``training.fit.train`` gives them.
-        objective: A key of ``OBJECTIVES``.
+        summaries: Sequence of mappings, as `training.fit.train` returns them.
+        objective: str, a key of `OBJECTIVES`.
 
     Returns:
-        The score; the mean top-1 accuracy and loss on the held-out part and how far the accuracies
-        are apart; images a second in training; seconds of all executions together; their epochs.
+        A dictionary: the score; the mean top-1 accuracy and loss on the held-out part, and the
+        spread of the accuracies; images per second in training; seconds and epochs of all
+        executions together.
     """
     top1 = [row["test_top1"] for row in summaries]
     rates = [row["images_per_second"] for row in summaries if row["images_per_second"]]
-    found = {
+    means = {
         "top1": _mean(top1),
         "spread": max(top1) - min(top1),
         "loss": _mean([row["test_loss"] for row in summaries]),
@@ -152,7 +160,7 @@ def summarize(summaries: Sequence[Mapping], objective: str) -> dict:
         "seconds": sum(row["seconds"] for row in summaries),
         "epochs": sum(row["epochs"] for row in summaries),
     }
-    return {"score": OBJECTIVES[objective](found), **found}
+    return {"score": OBJECTIVES[objective](means), **means}
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -162,13 +170,13 @@ def _mean(values: Sequence[float]) -> float:
 # The second: "MnasNet: Platform-Aware Neural Architecture Search for Mobile", section 3.1. Twice
 # the speed is worth 5 % of the accuracy.
 OBJECTIVES = {
-    "top1": lambda found: found["top1"],
-    "top1_and_speed": lambda found: found["top1"] * (found["images_per_second"] or 1.0) ** 0.07,
+    "top1": lambda means: means["top1"],
+    "top1_and_speed": lambda means: means["top1"] * (means["images_per_second"] or 1.0) ** 0.07,
 }
 
 
 def describe(error: Exception) -> str:
-    """Say in a line why a trial failed.
+    """Return a line that says why a trial failed.
 
     Example:
 
@@ -177,8 +185,8 @@ def describe(error: Exception) -> str:
     """
     kind = type(error).__name__
     text = " ".join(str(error).split())
-    said = f"{kind}: {text[:300]}" if text else kind
-    return f"out of memory: {said}" if kind in OUT_OF_MEMORY else said
+    line = f"{kind}: {text[:300]}" if text else kind
+    return f"out of memory: {line}" if kind in OUT_OF_MEMORY else line
 
 
 def _end_with_parent() -> None:

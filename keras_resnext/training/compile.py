@@ -6,7 +6,8 @@ from keras_resnext.layers import set_schedule_steps
 from keras_resnext.training.fine_tune import freeze
 from keras_resnext.training.losses import find_loss
 from keras_resnext.training.optimizers import build_optimizer, penalise
-from keras_resnext.training.recipes import LEARNING_RATE, Recipe, get_recipe
+from keras_resnext.training.recipe import LEARNING_RATE, Recipe
+from keras_resnext.training.recipes import get_recipe
 from keras_resnext.training.schedules import learning_rate_schedule
 
 # Fewer classes than this make "one of the best five" say nothing.
@@ -43,7 +44,7 @@ def compile_recipe(model: keras.Model, recipe: Recipe | str, steps: int, student
         recipe = recipe.replace(learning_rate=LEARNING_RATE)
     student = student or model
     freeze(student, recipe.freeze)
-    penalise(student, recipe.l2, recipe.decay_vectors)
+    penalise(student, 0.0 if recipe.decouples else recipe.decay / 2, recipe.decay_vectors)
     if recipe.drop_ramp:
         set_schedule_steps(student, max(1, round(steps * recipe.drop_ramp)))
     metrics = [keras.metrics.CategoricalAccuracy(name="top1")]

@@ -11,7 +11,7 @@ from keras_resnext.data.cache import identity
 from keras_resnext.data.parts import Dataset
 from keras_resnext.data.pipeline import part_batches, test_edge
 from keras_resnext.training.losses import ends_in_softmax
-from keras_resnext.training.recipes import Recipe
+from keras_resnext.training.recipe import Recipe
 from keras_resnext.training.run_folder import write_whole
 
 # Of the loss alone: a probability below this has no logarithm worth keeping.

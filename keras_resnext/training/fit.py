@@ -26,7 +26,8 @@ from keras_resnext.training.distillation import load_teacher, stored_answers, ta
 from keras_resnext.training.distribution import worker
 from keras_resnext.training.environment import device, package_versions
 from keras_resnext.training.precision import resolve
-from keras_resnext.training.recipes import Recipe, from_fields, get_recipe
+from keras_resnext.training.recipe import Recipe, from_fields
+from keras_resnext.training.recipes import get_recipe
 from keras_resnext.training.run import Run
 from keras_resnext.training.run_data import (
     pipelines,

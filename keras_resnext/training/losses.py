@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_resnext.training.recipes import Recipe
+from keras_resnext.training.recipe import Recipe
 
 # A class that a mixed image has this much of counts as there, in binary cross entropy.
 THERE = 0.2

@@ -10,7 +10,7 @@ from keras_resnext.models import variants
 from keras_resnext.models.baselines import is_baseline
 from keras_resnext.training.fine_tune import fine_tuned_model
 from keras_resnext.training.precision import precision
-from keras_resnext.training.recipes import Recipe
+from keras_resnext.training.recipe import Recipe
 
 
 def network_for(

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_resnext.training.recipes import Recipe
+from keras_resnext.training.recipe import Recipe
 
 STAGES = 4
 
@@ -24,7 +24,7 @@ def build_optimizer(model: keras.Model, recipe: Recipe, schedule) -> keras.optim
         An optimizer, not built.
     """
     optimizer = _OPTIMIZERS[recipe.optimizer](recipe, schedule, _shared(recipe))
-    if recipe.weight_decay and not recipe.decay_vectors:
+    if optimizer.weight_decay and not recipe.decay_vectors:
         optimizer.exclude_from_weight_decay(var_list=vectors(model))
     return optimizer
 
@@ -73,7 +73,7 @@ def _regularize(owner, name, regularizer):
 def _shared(recipe: Recipe) -> dict:
     """What every optimizer of Keras takes."""
     return {
-        "weight_decay": recipe.weight_decay or None,
+        "weight_decay": (recipe.decouples and recipe.decay) or None,
         "global_clipnorm": recipe.clip_norm,
         "use_ema": recipe.ema > 0,
         # Keras averages at every step, also where several make one update.

@@ -13,7 +13,7 @@ from keras_resnext.data.pipeline import prepare_training, test_batches
 from keras_resnext.layers import Preprocessing
 from keras_resnext.training.distribution import devices_of_a_worker, worker
 from keras_resnext.training.maps import activation_maps
-from keras_resnext.training.recipes import Recipe
+from keras_resnext.training.recipe import Recipe
 
 
 def steps_per_epoch(dataset: Dataset, recipe: Recipe) -> int:

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_resnext.training.recipes import Recipe
+from keras_resnext.training.recipe import Recipe
 
 FACTOR = 0.1
 

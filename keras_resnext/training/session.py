@@ -12,7 +12,7 @@ from keras_resnext.models.baselines import is_baseline
 from keras_resnext.training import fit
 from keras_resnext.training.distribution import distributed, synchronise
 from keras_resnext.training.network import fitting, network_for
-from keras_resnext.training.recipes import Recipe, from_fields
+from keras_resnext.training.recipe import Recipe, from_fields
 from keras_resnext.training.run_folder import CONFIG, check_resumable, read_json
 
 # In config.json.

@@ -25,7 +25,7 @@ from keras_resnext.data.decode import (
 )
 from keras_resnext.data.images import image_fault
 from keras_resnext.training.fit import train
-from keras_resnext.training.recipes import Recipe
+from keras_resnext.training.recipe import Recipe
 
 pytestmark = pytest.mark.only_tensorflow
 

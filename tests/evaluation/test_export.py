@@ -142,7 +142,7 @@ def test_images_of_another_range_are_warned_of(run_folder, tmp_path):
     classifier = load_classifier(run_folder)
     describe(classifier.model, classifier.preprocessing)
     pixels = [np.full((1, 32, 32, 3), 200, "float32")]
-    with pytest.warns(UserWarning, match="wants normalized images"):
+    with pytest.warns(UserWarning, match="expects normalized images"):
         export_model(classifier.model, tmp_path / "model", images=pixels)
 
 

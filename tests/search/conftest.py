@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from keras_resnext.search import run
+from keras_resnext.search import driver, processes
 from keras_resnext.search.space import Space
 
 HERE = pathlib.Path(__file__).parent
@@ -29,7 +29,7 @@ def space():
 @pytest.fixture
 def pretending(monkeypatch):
     """Trials are processes, of `pretend.py`."""
-    monkeypatch.setattr(run, "TRIAL", (sys.executable, str(HERE / "pretend.py")))
+    monkeypatch.setattr(processes, "TRIAL", (sys.executable, str(HERE / "pretend.py")))
 
 
 @pytest.fixture
@@ -42,15 +42,15 @@ def at_once(monkeypatch):
         returncode = 0
 
         def __init__(self, command, **_):
-            folder = run.TrialFolder(pathlib.Path(command[len(run.TRIAL)]))
+            folder = processes.TrialFolder(pathlib.Path(command[len(processes.TRIAL)]))
             started.append(folder.id)
             folder.finish(pretend.run(folder))
 
         def poll(self):
             return 0
 
-    monkeypatch.setattr(run.subprocess, "Popen", Done)
-    monkeypatch.setattr(run, "SECONDS_BETWEEN_LOOKS", 0)
+    monkeypatch.setattr(processes.subprocess, "Popen", Done)
+    monkeypatch.setattr(driver, "SECONDS_BETWEEN_LOOKS", 0)
     return started
 
 

@@ -13,8 +13,9 @@ import time
 
 import pytest
 
-from keras_resnext.search.folder import Folder, rows_of
+from keras_resnext.search.folder import Folder
 from keras_resnext.search.space import space_from
+from keras_resnext.search.table import rows_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.only_tensorflow]
 
@@ -24,16 +25,16 @@ KILLS = 20 if "SOAK" in os.environ else 4
 LITTLE = {"low": 0.0, "high": 0.05}
 DRIVER = """
 import json, sys
-from keras_resnext.search import run
+from keras_resnext.search import driver, processes
 from keras_resnext.search.space import space_from
-run.TRIAL = (sys.executable, sys.argv[1])
+processes.TRIAL = (sys.executable, sys.argv[1])
 space, output, arguments = sys.argv[2:]
-run.search(space_from(json.loads(space)), "digits", output, **json.loads(arguments))
+driver.search(space_from(json.loads(space)), "digits", output, **json.loads(arguments))
 """
 
 
 def _start(space, output, arguments, seconds=5):
-    command = [sys.executable, "-c", DRIVER, str(HERE / "pretend.py"), json.dumps(space.written())]
+    command = [sys.executable, "-c", DRIVER, str(HERE / "pretend.py"), json.dumps(space.to_dict())]
     environment = {**os.environ, "PRETEND_SECONDS": str(seconds), "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
         [*command, str(output), json.dumps(arguments)],
@@ -103,7 +104,7 @@ def test_a_trial_ends_with_the_search(space, tmp_path):
 
 def test_fifty_trials_in_little_memory(space, tmp_path):
     """The process that searches, from its third trial to its fiftieth."""
-    many = space_from({**space.written(), "vary": {"cardinality": [8], "label_smoothing": LITTLE}})
+    many = space_from({**space.to_dict(), "vary": {"cardinality": [8], "label_smoothing": LITTLE}})
     arguments = {"oracle": "bayesian", "trials": 50, "workers": 2}
     process = _start(many, tmp_path, arguments, seconds=0.2)
     sizes = []
@@ -136,7 +137,7 @@ def test_the_command_and_its_recipe(tmp_path):
     assert "2 trials completed, 0 failed" in done.stdout
     assert (tmp_path / "s/report.html").is_file() and (tmp_path / "s/best/model.keras").is_file()
     again = command("tune", "--output", "s")
-    assert again.returncode == 0 and "going on after 2 finished trials" in again.stdout
+    assert again.returncode == 0 and "resuming after 2 finished trials" in again.stdout
     best = json.loads((tmp_path / "s/best/trial.json").read_text())
     repeat = done.stdout.split("To train it on all images: keras-resnext ")[1].splitlines()[0]
     trained = command(*shlex.split(repeat), "--output", "t")

@@ -6,12 +6,13 @@ import json
 import pytest
 from PIL import Image
 
-from keras_resnext.search.folder import Folder, front
+from keras_resnext.search.driver import search
+from keras_resnext.search.folder import Folder
 from keras_resnext.search.report import write_report
-from keras_resnext.search.run import search
 from keras_resnext.search.space import Space
+from keras_resnext.search.table import front
 
-PICTURES = ("cardinality", "l2", "importance", "parallel", "front", "best_so_far")
+PICTURES = ("cardinality", "weight_decay", "importance", "parallel", "front", "best_so_far")
 
 
 class _Page(html.parser.HTMLParser):
@@ -32,7 +33,10 @@ def searched(at_once, tmp_path):
     space = Space(
         model="ResNeXt35",
         budget={"macs": "ResNeXt35"},
-        vary={"cardinality": [1, 2, 4, 8, 16], "l2": {"low": 1e-6, "high": 1e-3, "scale": "log"}},
+        vary={
+            "cardinality": [1, 2, 4, 8, 16],
+            "weight_decay": {"low": 1e-6, "high": 1e-3, "scale": "log"},
+        },
         fixed={"epochs": 3},
     )
     search(space, "digits", tmp_path / "s", oracle="random", trials=12)
@@ -55,13 +59,13 @@ def test_every_picture_is_drawn_and_in_the_page(searched):
 
 
 def test_what_was_not_searched_is_not_drawn(searched):
-    (searched / "l2.png").write_text("of an earlier report")
+    (searched / "weight_decay.png").write_text("of an earlier report")
     for trial in Folder(searched).trials():
         spec = trial.spec
-        spec["training"]["l2"] = 1e-4
+        spec["training"]["weight_decay"] = 1e-4
         (trial.path / "trial.json").write_text(json.dumps(spec))
     write_report(searched)
-    assert not (searched / "l2.png").exists() and (searched / "cardinality.png").exists()
+    assert not (searched / "weight_decay.png").exists() and (searched / "cardinality.png").exists()
 
 
 def test_no_search_no_report(tmp_path):

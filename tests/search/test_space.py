@@ -7,7 +7,9 @@ import pytest
 
 from keras_resnext.applications import create_model
 from keras_resnext.models.complexity import complexity
+from keras_resnext.search.driver import search
 from keras_resnext.search.oracles import make_oracle
+from keras_resnext.search.settings import with_one_decay
 from keras_resnext.search.space import Space, load_space, space_from
 
 TUNING = pathlib.Path(__file__).parents[2] / "tuning"
@@ -60,14 +62,28 @@ def test_every_draw_is_a_network_within_the_budget(path, draws):
         drawn.add(tuple(draw.network.items()))
         if candidates.budget:
             cost = candidates.budget.of(draw.complexity)
-            assert abs(cost / candidates.target - 1) <= candidates.budget.tolerance
+            assert abs(cost / candidates.widths.target - 1) <= candidates.budget.tolerance
     assert len(drawn) > 1
 
 
 @pytest.mark.parametrize("path", READY, ids=lambda path: path.stem)
 def test_ready_spaces_survive_being_written(path):
     space = load_space(path)
-    assert space_from(json.loads(json.dumps(space.written()))) == space
+    assert space_from(json.loads(json.dumps(space.to_dict()))) == space
+
+
+def test_a_space_from_before_there_was_one_decay_means_what_it_did():
+    old = {"model": "ResNeXt35", "budget": None, "weights": None, "recipe": "default"}
+    old |= {"vary": {"l2": {"low": 1e-6, "high": 1e-3}}, "fixed": {"weight_decay": 0.0}}
+    candidates = space_from(with_one_decay(old)).on(32, 10)
+    recipe = candidates.recipe_of(candidates.draw({"l2": 1e-4}))
+    assert (recipe.decay, recipe.network) == (0.0, {"l2": 1e-4})
+    decoupled = {**old, "vary": {"weight_decay": [1e-3, 1e-2]}, "fixed": {}}
+    recipe = space_from(with_one_decay(decoupled)).training.replace(weight_decay=1e-3)
+    assert space_from(with_one_decay(decoupled)).training.decouples
+    assert space_from(with_one_decay({**old, "recipe": "e0", "fixed": {}})).training.decay == 0
+    with pytest.raises(ValueError, match="A recipe has no `l2`"):
+        search(space_from(old), "digits", "nowhere")
 
 
 @pytest.mark.only_tensorflow
@@ -114,9 +130,12 @@ WRONG = {
     "an unknown field": ({"vary": {"cardinalty": [1, 2]}}, "cardinality"),
     "nothing to vary": ({"vary": {}}, "empty"),
     "a value that cannot be": ({"vary": {"label_smoothing": [0.0, 1.5]}}, "label_smoothing"),
-    "a range upside down": ({"vary": {"l2": {"low": 2, "high": 1}}}, "low < high"),
-    "a logarithm of 0": ({"vary": {"l2": {"low": 0, "high": 1, "scale": "log"}}}, "low > 0"),
-    "an unknown scale": ({"vary": {"l2": {"low": 0, "high": 1, "scale": "lg"}}}, "log"),
+    "a range upside down": ({"vary": {"weight_decay": {"low": 2, "high": 1}}}, "low < high"),
+    "a logarithm of 0": (
+        {"vary": {"weight_decay": {"low": 0, "high": 1, "scale": "log"}}},
+        "low > 0",
+    ),
+    "an unknown scale": ({"vary": {"weight_decay": {"low": 0, "high": 1, "scale": "lg"}}}, "log"),
     "a range of an integer": ({"vary": {"cardinality": {"low": 1, "high": 8}}}, "a list"),
     "a value twice": ({"vary": {"cardinality": [1, 1]}}, "twice"),
     "both": ({"fixed": {"cardinality": 2}}, "in one of them"),
@@ -135,7 +154,7 @@ WRONG = {
     "a stem that is none": ({"vary": {"cardinality": [1, 8], "stem": ["depe", "7x7"]}}, "'depe'"),
     "no recipe in any mixture": (
         {"vary": {"batch_size": [32, 48], "accumulate": [5, 7]}},
-        "without a rest",
+        "must divide",
     ),
     "a fixed value that cannot be": ({"fixed": {"stem": "8x8"}}, "7x7"),
 }
@@ -160,13 +179,13 @@ def test_a_value_that_some_network_has_is_no_error():
 
 def test_a_range_begins_in_its_middle_and_draws_short_numbers():
     vary = {
-        "l2": {"low": 1e-6, "high": 1e-2, "scale": "log"},
+        "weight_decay": {"low": 1e-6, "high": 1e-4, "scale": "log"},
         "label_smoothing": {"low": 0.1, "high": 0.3},
     }
     candidates = _space(budget=None, vary=vary).on(32, 10)
-    assert [p.default for p in candidates.parameters] == pytest.approx([1e-4, 0.2])
-    drawn = candidates.draw({"l2": 1.23456e-4, "label_smoothing": 0.123456})
-    assert drawn.training["l2"] == 1.235e-4
+    assert [p.default for p in candidates.parameters] == pytest.approx([1e-5, 0.2])
+    drawn = candidates.draw({"weight_decay": 1.23456e-4, "label_smoothing": 0.123456})
+    assert drawn.training["weight_decay"] == 1.235e-4
     assert drawn.training["label_smoothing"] == 0.1235
 
 

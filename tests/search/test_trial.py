@@ -16,7 +16,7 @@ from keras_resnext.search.hypermodel import ResNeXtHyperModel
 from keras_resnext.search.oracles import declare
 from keras_resnext.search.space import Space
 from keras_resnext.training.network import network_for
-from keras_resnext.training.recipes import from_fields, write
+from keras_resnext.training.recipe import from_fields, write
 
 pytestmark = pytest.mark.only_tensorflow
 
@@ -67,7 +67,7 @@ def make_trial(arrays, tmp_path):
 
 def test_the_test_part_is_never_seen(arrays):
     whole = load_dataset(arrays)
-    seen = trial_module.held_out(whole, 0.25, seed=1)
+    seen = trial_module.hold_out(whole, 0.25, seed=1)
     parts = [{image.tobytes() for image in part.images} for part in (seen.train, seen.test)]
     test = {image.tobytes() for image in whole.test.images}
     assert len(seen.train) + len(seen.test) == len(whole.train) and len(seen.test) == 16
@@ -104,7 +104,7 @@ def test_hyperband_s_next_round_has_the_weights_of_the_one_before(make_trial):
 
 
 def test_a_round_without_weights_to_go_on_from_says_so(make_trial):
-    with pytest.raises(ValueError, match="Trial 7, which this one goes on from, left no weights"):
+    with pytest.raises(ValueError, match="Trial 7, which this one continues, left no weights"):
         trial_module.run(make_trial("8", previous="7"))
 
 
@@ -124,7 +124,13 @@ def test_the_recipe_of_a_trial_is_one_that_train_takes(arrays, tmp_path):
     space = Space(
         model="ResNeXt35",
         vary={"cardinality": [4], "learning_rate": [0.05]},
-        fixed={"blocks": [1, 1], "filters": [8, 16], "epochs": 1, "batch_size": 16, "l2": 1e-4},
+        fixed={
+            "blocks": [1, 1],
+            "filters": [8, 16],
+            "epochs": 1,
+            "batch_size": 16,
+            "weight_decay": 1e-4,
+        },
     )
     draw = space.on(32, 4).draw({"cardinality": 4, "learning_rate": 0.05})
     write(space.recipe_of(draw), tmp_path / "recipe.json")
@@ -138,7 +144,11 @@ def test_the_recipe_of_a_trial_is_one_that_train_takes(arrays, tmp_path):
         draw.complexity.parameters,
     )
     recipe = json.loads((output / "config.json").read_text())["recipe"]
-    assert (recipe["l2"], recipe["learning_rate"], recipe["batch_size"]) == (1e-4, 0.05, 16)
+    assert (recipe["weight_decay"], recipe["learning_rate"], recipe["batch_size"]) == (
+        1e-4,
+        0.05,
+        16,
+    )
 
 
 def test_what_is_no_recipe_fails_its_trial_of_kerastuner(arrays):
@@ -157,7 +167,7 @@ def test_what_is_no_recipe_fails_its_trial_of_kerastuner(arrays):
 
 def test_a_hypermodel_is_for_images_of_its_data(arrays):
     fixed = {"blocks": [1, 1], "filters": [8, 16], "optimizer": "sgd"}
-    space = Space(model="ResNeXt35", vary={"l2": [0.0]}, fixed=fixed, recipe="a2")
+    space = Space(model="ResNeXt35", vary={"weight_decay": [0.0]}, fixed=fixed, recipe="a2")
     hypermodel = ResNeXtHyperModel(space, load_dataset(arrays), epochs=1)
     assert hypermodel.build(keras_tuner.HyperParameters()).input_shape == (None, 16, 16, 3)
 

@@ -13,7 +13,7 @@ from keras_resnext.training.compile import compile_recipe
 from keras_resnext.training.distillation import load_teacher, stored_answers, taught_model
 from keras_resnext.training.fit import train
 from keras_resnext.training.precision import precision
-from keras_resnext.training.recipes import Recipe
+from keras_resnext.training.recipe import Recipe
 
 BASE = Recipe(learning_rate=0.05, weight_decay=0.0, warmup=0.0, momentum=0.0)
 

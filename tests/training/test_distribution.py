@@ -29,7 +29,7 @@ from keras_resnext.training import callbacks, recipes
 from keras_resnext.training.distribution import distributed, join, synchronise, worker
 from keras_resnext.training.fit import train
 from keras_resnext.training.precision import precision
-from keras_resnext.training.recipes import Recipe
+from keras_resnext.training.recipe import Recipe
 
 recipes.CHOICES["precision"] += ("float64",)  # no recipe's: here, so that rounding does not grow
 folder, strategy, policy = sys.argv[1:]
@@ -38,8 +38,9 @@ data = load_dataset(os.environ["DATA"])
 config = ResNetConfig(blocks=(1, 1), filters=(8, 8), block="basic", stem="cifar", stem_filters=8,
                       norm_momentum=0.7)
 callbacks.SECONDS_BETWEEN_SAVES = 0
-recipe = Recipe(learning_rate=0.01, epochs=int(os.environ.get("EPOCHS", 2)), batch_size=32, l2=1e-4,
-                ema=0.8, augmentation="none", precision=policy, remat="REMAT" in os.environ)
+recipe = Recipe(learning_rate=0.01, epochs=int(os.environ.get("EPOCHS", 2)), batch_size=32,
+                weight_decay=2e-4, ema=0.8, augmentation="none", precision=policy,
+                remat="REMAT" in os.environ)
 with distributed(strategy):
     with precision(policy):
         model = create_model(config, input_shape=(16, 16, 3), classes=8)

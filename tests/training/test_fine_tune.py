@@ -10,7 +10,7 @@ from keras_resnext.models import variants
 from keras_resnext.training.compile import compile_recipe
 from keras_resnext.training.fine_tune import fine_tuned_model, freeze
 from keras_resnext.training.optimizers import StagewiseSGD, stage_of
-from keras_resnext.training.recipes import Recipe
+from keras_resnext.training.recipe import Recipe
 from keras_resnext.weights import keras_names
 from keras_resnext.weights.grammar import timm_config
 from keras_resnext.weights.load import save_safetensors, to_timm
@@ -168,13 +168,13 @@ def test_the_next_recipe_undoes_what_the_last_one_froze_and_penalised():
     model = create_model("ResNeXt35", blocks=(1, 1, 1), classes=3)
     model.get_layer("stem_conv").trainable = False
     trainable = len(model.trainable_variables)
-    compile_recipe(model, Recipe(freeze=3, l2=0.1), steps=10)
+    compile_recipe(model, Recipe(freeze=3, weight_decay=0.2), steps=10)
     assert (len(model.trainable_variables), len(model.losses)) == (2, 1)
     compile_recipe(model, Recipe(), steps=10)
     assert (len(model.trainable_variables), len(model.losses)) == (trainable, 0)
     penalised = create_model("ResNeXt35", blocks=(1, 1, 1), l2=0.5)
     before = float(sum(penalised.losses))
-    compile_recipe(penalised, Recipe(l2=0.1), steps=10)
+    compile_recipe(penalised, Recipe(weight_decay=0.2), steps=10)
     assert float(sum(penalised.losses)) == pytest.approx(before / 5)
     compile_recipe(penalised, Recipe(), steps=10)
     assert float(sum(penalised.losses)) == pytest.approx(before)

@@ -24,7 +24,7 @@ from keras_resnext.training.compile import compile_recipe
 from keras_resnext.training.fit import train
 from keras_resnext.training.maps import activation_maps
 from keras_resnext.training.precision import precision
-from keras_resnext.training.recipes import Recipe
+from keras_resnext.training.recipe import Recipe
 from keras_resnext.training.run_folder import EVENTS, RUN_FILES
 from keras_resnext.training.session import Session
 
@@ -107,35 +107,6 @@ def test_the_same_seed_gives_the_same_run(tmp_path, dataset, make_model):
         losses.append([float(row["loss"]) for row in history(tmp_path / str(number))])
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
     assert losses[0] != pytest.approx(losses[2], rel=1e-4)
-
-
-def test_steps_are_nesterov_sgd_with_decoupled_decay_of_kernels():
-    """Three steps of softmax regression, by hand."""
-    generator = np.random.default_rng(0)
-    x, y = generator.normal(size=(20, 4)), np.eye(3)[generator.integers(0, 3, 20)]
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="softmax")])
-    settings = Recipe(learning_rate=0.5, weight_decay=0.1, momentum=0.9)
-    kernel, bias = (w.astype(float) for w in model.get_weights())
-    bias += [1.0, 2.0, 3.0]
-    model.set_weights([kernel, bias])
-    rates = [0.5 * (1 - step / 3) for step in range(3)]
-    compile_recipe(model, replace(settings, warmup=0.0), 3)
-    speed = [np.zeros_like(kernel), np.zeros_like(bias)]
-    for rate in rates:
-        model.train_on_batch(x, y)
-        logits = x @ kernel + bias
-        odds = np.exp(logits - logits.max(1, keepdims=True))
-        error = (odds / odds.sum(1, keepdims=True) - y) / len(x)
-        kernel = kernel * (1 - 0.1 * rate)
-        new = []
-        for value, velocity, gradient in zip(
-            (kernel, bias), speed, (x.T @ error, error.sum(0)), strict=True
-        ):
-            velocity[:] = 0.9 * velocity - rate * gradient
-            new.append(value + 0.9 * velocity - rate * gradient)
-        kernel, bias = new
-    for ours, expected in zip(model.get_weights(), (kernel, bias), strict=True):
-        np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_logits_and_probabilities_train_alike(tmp_path, dataset, make_model):
@@ -338,7 +309,7 @@ import keras, numpy as np
 from rich.console import Console
 from keras_resnext.data.datasets import Dataset, Part
 from keras_resnext.training.fit import train
-from keras_resnext.training.recipes import Recipe
+from keras_resnext.training.recipe import Recipe
 
 class Interrupting(Console):
     lines = 0

@@ -9,7 +9,8 @@ import pytest
 from keras_resnext.training.compile import compile_recipe
 from keras_resnext.training.losses import BinaryCrossentropy, find_loss
 from keras_resnext.training.optimizers import averaged, penalise
-from keras_resnext.training.recipes import RECIPES, Recipe, get_recipe
+from keras_resnext.training.recipe import Recipe
+from keras_resnext.training.recipes import RECIPES, get_recipe
 from keras_resnext.training.schedules import learning_rate_schedule
 
 STEPS = 5
@@ -83,7 +84,7 @@ def lamb(recipe, weights, state, gradient, rate, step):
         s[:] = 0.999 * s + 0.001 * g * g
         update = m / (1 - 0.9**step) / (np.sqrt(s / (1 - 0.999**step)) + 1e-6)
         ratio = 1.0
-        if recipe.weight_decay and (w.ndim > 1 or recipe.decay_vectors):
+        if recipe.decouples and (w.ndim > 1 or recipe.decay_vectors):
             update = update + recipe.weight_decay * w
             ratio = np.linalg.norm(w) / np.linalg.norm(update)
         w -= rate * ratio * update
@@ -92,12 +93,20 @@ def lamb(recipe, weights, state, gradient, rate, step):
 RULES = {"sgd": (sgd, 1), "adam": (adam, 2), "adamw": (adam, 2), "lamb": (lamb, 2)}
 
 
+CASES = [(name, decoupled, name == "sgd") for name in RULES for decoupled in (None, True)]
+CASES = [*CASES, ("lamb", False, False), ("sgd", False, False)]
+
+
 @pytest.mark.parametrize("vectors", [False, True])
-@pytest.mark.parametrize("nesterov", [False, True])
-@pytest.mark.parametrize("name", RULES)
-def test_steps_and_decay_are_those_of_the_papers(name, nesterov, vectors):
+@pytest.mark.parametrize("name, decoupled, nesterov", CASES)
+def test_steps_and_decay_are_those_of_the_papers(name, decoupled, nesterov, vectors):
     recipe = replace(
-        BASE, optimizer=name, nesterov=nesterov, weight_decay=0.1, decay_vectors=vectors
+        BASE,
+        optimizer=name,
+        nesterov=nesterov,
+        weight_decay=0.1,
+        decoupled=decoupled,
+        decay_vectors=vectors,
     )
     rule, slots = RULES[name]
     x, y = data()
@@ -109,8 +118,12 @@ def test_steps_and_decay_are_those_of_the_papers(name, nesterov, vectors):
     for step in range(STEPS):
         model.train_on_batch(x, y)
         rate, gradient = rate_at(recipe, step), gradients(weights, x, y)
-        for w in weights:
-            if name != "lamb" and (w.ndim > 1 or vectors):
+        for w, g in zip(weights, gradient, strict=True):
+            if w.ndim == 1 and not vectors:
+                continue
+            if not recipe.decouples:
+                g += recipe.weight_decay * w
+            elif name != "lamb":
                 w *= 1 - rate * recipe.weight_decay
         rule(recipe, weights, state, gradient, rate, step + 1)
     for ours, expected in zip(model.get_weights(), weights, strict=True):
@@ -118,11 +131,11 @@ def test_steps_and_decay_are_those_of_the_papers(name, nesterov, vectors):
 
 
 @pytest.mark.parametrize("vectors", [False, True])
-def test_l2_is_a_penalty_in_the_loss(vectors):
+def test_a_decay_that_is_not_decoupled_is_a_penalty_in_the_loss(vectors):
     x, y = data()
     model = regression()
     kernel, bias = model.get_weights()
-    compile_recipe(model, replace(BASE, l2=0.25, decay_vectors=vectors), STEPS)
+    compile_recipe(model, replace(BASE, weight_decay=0.5, decay_vectors=vectors), STEPS)
     plain = regression()
     compile_recipe(plain, BASE, STEPS)
     expected = 0.25 * ((kernel**2).sum() + vectors * (bias**2).sum())

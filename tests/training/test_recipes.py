@@ -11,18 +11,17 @@ from keras_resnext.data.datasets import load_dataset
 from keras_resnext.data.mixing import find_mixing
 from keras_resnext.models import variants
 from keras_resnext.models.config import ResNetConfig
-from keras_resnext.training.recipes import (
+from keras_resnext.training.recipe import (
     DESCRIPTION,
-    RECIPES,
     Recipe,
     changes,
     check_overrides,
     from_fields,
-    get_recipe,
     read,
     split_overrides,
     write,
 )
+from keras_resnext.training.recipes import RECIPES, get_recipe
 
 # As printed: epochs, batch, learning rate, warm-up epochs, label smoothing, training size.
 PRINTED = {
@@ -116,6 +115,63 @@ def test_paths_are_kept_as_text():
     assert recipe.cache == "kept"
 
 
+# As published, or as `train` has always done: the weight decay, and whether it is decoupled.
+DECAYS = {
+    "default": (5e-3, True),
+    "resnet": (1e-4, False),
+    "resnext_cifar": (5e-4, False),
+    "e12": (1e-4, False),
+    "a1": (0.01, True),
+    "a3": (0.02, True),
+    "adam_l2": (1e-3, False),
+    "fine_tuning": (1e-3, False),
+}
+
+
+@pytest.mark.parametrize("name", DECAYS)
+def test_weight_decays_are_as_printed(name):
+    recipe = get_recipe(name)
+    assert (recipe.decay, recipe.decouples) == DECAYS[name]
+
+
+def test_a_weight_decay_of_ones_own_is_applied_as_the_optimizers_paper_does():
+    decay = {"weight_decay": 1e-4}
+    assert (Recipe().decay, Recipe().decouples) == (5e-3, True)
+    for optimizer, decoupled in {"sgd": False, "adam": False, "adamw": True, "lamb": True}.items():
+        assert Recipe(optimizer=optimizer, **decay).decouples is decoupled
+        own = get_recipe("default").replace(optimizer=optimizer, **decay)
+        assert (own.decay, own.decouples) == (1e-4, decoupled)
+        kept = get_recipe("default").replace(optimizer=optimizer)
+        assert (kept.decay, kept.decouples) == (5e-3, True)
+    assert Recipe(decoupled=True, **decay).replace(ema=0.9).decouples
+    for given in ({"l2": 5e-4}, {"l2": 5e-4, "weight_decay": 1e-4}):
+        with pytest.raises(ValueError, match="Write weight_decay=0.001"):
+            Recipe().replace(**given)
+
+
+@pytest.mark.parametrize(
+    "fields, decay, decoupled, network",
+    [
+        ({"name": "a"}, 5e-3, True, {}),
+        ({"weight_decay": 1e-2}, 1e-2, True, {}),
+        ({"weight_decay": 0.0, "l2": 5e-5}, 1e-4, False, {}),
+        ({"weight_decay": 0.0, "l2": 0.0}, 0.0, False, {}),
+        ({"weight_decay": 0.0, "optimizer": "lamb"}, 0.0, True, {}),
+        ({"l2": 1e-4}, 5e-3, True, {"l2": 1e-4}),
+        ({"weight_decay": 1e-4, "decoupled": None}, 1e-4, False, {}),
+    ],
+)
+def test_fields_from_before_there_was_one_decay(fields, decay, decoupled, network):
+    recipe = from_fields(fields)
+    assert (recipe.decay, recipe.decouples, recipe.network) == (decay, decoupled, network)
+    assert from_fields(changes(recipe)) == recipe
+
+
+def test_two_decays_of_vectors_are_one_too_many():
+    with pytest.raises(ValueError, match="cannot have both a decoupled weight_decay=0.005 and l2"):
+        from_fields({"l2": 1e-4, "decay_vectors": True})
+
+
 def test_recipes_inherit():
     assert set(changes(get_recipe("e7"))) - set(changes(get_recipe("e6"))) == {"teacher_weight"}
     assert get_recipe("A3") is get_recipe("a3")
@@ -124,8 +180,8 @@ def test_recipes_inherit():
 def test_fields_of_recipes_and_of_networks_are_told_apart():
     own = {f.name for f in dataclasses.fields(Recipe)} - set(DESCRIPTION)
     config = {f.name for v in variants.VARIANTS.values() for f in dataclasses.fields(v.config)}
-    assert own & config == {"l2"}, "with the same meaning"
-    assert split_overrides({"l2": 1e-4, "blocks": (1, 1)}) == ({"l2": 1e-4}, {"blocks": (1, 1)})
+    assert not own & config
+    assert split_overrides({"ema": 0.9, "blocks": (1, 1)}) == ({"ema": 0.9}, {"blocks": (1, 1)})
     config = variants.get("ResNeXt50").config
     for name, near in {"emaa": "ema", "cardinalty": "cardinality", "epoch": "epochs"}.items():
         with pytest.raises(ValueError, match=f'"{name}". Did you mean "{near}"'):
@@ -147,7 +203,7 @@ def test_fields_of_recipes_and_of_networks_are_told_apart():
         ("learning_rate", float("inf")),
         ("momentum", 1),
         ("weight_decay", -1e-4),
-        ("l2", -1e-4),
+        ("decoupled", 1),
         ("warmup", 1.0),
         ("milestones", (0.5, 0.25)),
         ("milestones", 0.5),
@@ -180,11 +236,13 @@ def test_wrong_values_are_named(field, value):
         ({"schedule": "cosin"}, 'Did you mean "cosine"'),
         ({"loss": "bce"}, 'Unknown loss "bce"'),
         ({"smoothing_over": "other"}, 'Did you mean "others"'),
-        ({"milestones": (0.5,)}, '`milestones` are of schedule="step"'),
+        ({"milestones": (0.5,)}, '`milestones` needs schedule="step"'),
         ({"optimizer": "adam", "stage_decay": 0.5}, '`stage_decay` needs optimizer="sgd"'),
-        ({"batch_size": 10, "accumulate": 3}, "`accumulate` divides the batch"),
+        ({"batch_size": 10, "accumulate": 3}, "`accumulate` must divide `batch_size`"),
         ({"teacher": "x.keras", "loss": "binary_cross_entropy"}, 'use loss="cross_entropy"'),
-        ({"nesterov": 1}, "`nesterov` must be one of True, False"),
+        ({"nesterov": 1}, "`nesterov`. Expected True or False"),
+        ({"decoupled": True}, "`decoupled` says how a `weight_decay` is applied: give both"),
+        ({"l2": 5e-4}, r"Write weight_decay=0.001 \(--weight-decay 0.001\) for l2=0.0005"),
     ],
 )
 def test_impossible_combinations_are_named(fields, message):
@@ -214,7 +272,7 @@ def test_unknown_recipes_fields_and_files(tmp_path):
 def test_a_teacher_that_is_wanted_or_named_must_be_there(tmp_path):
     with pytest.raises(ValueError, match='"e7" learns from a teacher, and none is given'):
         get_recipe("e7").check_teacher()
-    with pytest.raises(ValueError, match=r'The teacher ".*t.keras" is not there'):
+    with pytest.raises(ValueError, match=r'The teacher ".*t.keras" does not exist'):
         Recipe(teacher=str(tmp_path / "t.keras")).check_teacher()
     get_recipe("e7").replace(teacher_weight=0.0).check_teacher()
 
@@ -224,7 +282,8 @@ def test_the_data_set_decides_what_is_left_open():
     recipe = Recipe().resolved(digits)
     assert (recipe.epochs, recipe.batch_size) == (digits.epochs, digits.batch_size)
     assert recipe.augmentation == "shift"
-    given = Recipe(epochs=3, batch_size=64, learning_rate=0.5, augmentation="none")
+    given = dict(epochs=3, batch_size=64, learning_rate=0.5, augmentation="none")
+    given = Recipe(**given, weight_decay=1e-4, decoupled=False)
     assert given.resolved(digits) == given
     parts = Recipe(batch_size=5000, accumulate=4).resolved(digits)
     assert (parts.batch_size, parts.step_batch) == (1436, 359)

@@ -23,7 +23,7 @@ from keras_resnext.data.datasets import Part
 from keras_resnext.training import callbacks, checkpoint
 from keras_resnext.training.fit import train
 from keras_resnext.training.precision import precision
-from keras_resnext.training.recipes import Recipe
+from keras_resnext.training.recipe import Recipe
 from keras_resnext.training.run_folder import CHECKPOINT, WriteError
 from keras_resnext.training.session import resume
 

@@ -4,17 +4,20 @@ import csv
 import json
 import random
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
 from marked import rows
 
 from keras_resnext.data.datasets import load_dataset
+from keras_resnext.search import driver, pictures, processes
 from keras_resnext.search import folder as folder_module
-from keras_resnext.search import pictures, run
-from keras_resnext.search.folder import Folder, hyperparameters, rows_of
-from keras_resnext.search.run import go_on, search
-from keras_resnext.search.space import NETWORK, TRAINING, Space
+from keras_resnext.search.driver import resume, search
+from keras_resnext.search.folder import Folder
+from keras_resnext.search.parameters import NETWORK, TRAINING
+from keras_resnext.search.space import Space
+from keras_resnext.search.table import hyperparameters, rows_of
 from keras_resnext.training.recipes import get_recipe
 
 ORACLES = ("random", "bayesian", "hyperband", "grid")
@@ -67,7 +70,7 @@ def test_hyperband_goes_on_from_the_round_before(space, at_once, tmp_path):
 
 def test_what_came_of_a_trial_is_not_hidden_by_its_hyperparameters(space, at_once, tmp_path):
     fixed = {"epochs": 9, "loss": "binary_cross_entropy"}
-    space = Space(**{**space.written(), "fixed": fixed})
+    space = Space(**{**space.to_dict(), "fixed": fixed})
     search(space, "digits", tmp_path, oracle="hyperband", epochs=3)
     trials, rows = Folder(tmp_path).trials(), rows_of(Folder(tmp_path))
     assert not set(rows[0]) - set(hyperparameters(trials[0].spec)) & (NETWORK | TRAINING)
@@ -82,7 +85,7 @@ def test_what_came_of_a_trial_is_not_hidden_by_its_hyperparameters(space, at_onc
 
 
 def test_trials_are_tested_on_images_of_the_search(space, at_once, tmp_path):
-    search(Space(**{**space.written(), "recipe": "a2"}), "digits", tmp_path, trials=1)
+    search(Space(**{**space.to_dict(), "recipe": "a2"}), "digits", tmp_path, trials=1)
     recipe = Folder(tmp_path).trials()[0].spec["recipe"]
     assert recipe["image_size"] == 32 and "test_size" not in recipe
 
@@ -127,7 +130,7 @@ def test_a_death_before_any_write_loses_and_repeats_nothing(
         raise Killed
 
     monkeypatch.setattr(folder_module, "write_durably", deadly)
-    monkeypatch.setattr(run, "write_durably", deadly)
+    monkeypatch.setattr(driver, "write_durably", deadly)
     for _ in range(200):
         written, doom = [], dice.randint(1, 7)
         try:
@@ -172,7 +175,7 @@ def test_a_search_that_only_fails_gives_up(pretending, tmp_path):
         model="ResNeXt35", vary={"label_smoothing": [0.1], "cardinality": [1, 2, 4, 8, 16, 32]}
     )
     found = search(space, "digits", tmp_path, oracle="grid", epochs=1)
-    assert found["best"] is None and found["failed"] == run.FAILURES_TO_STOP
+    assert found["best"] is None and found["failed"] == driver.FAILURES_TO_STOP
     assert "planted" in found["stopped"]
 
 
@@ -196,32 +199,32 @@ def test_more_trials_go_on_and_another_search_is_refused(space, at_once, tmp_pat
     assert found["completed"] == 6
     again = {row["trial"]: row["score"] for row in _results(tmp_path)}
     assert all(int(row["trial"]) in {int(t) for t in again} for row in before)
-    assert go_on(tmp_path)["completed"] == len(at_once) == 6
+    assert resume(tmp_path)["completed"] == len(at_once) == 6
     with pytest.raises(ValueError, match="oracle='random'.*Received: oracle='grid'"):
         search(space, "digits", tmp_path, oracle="grid")
     with pytest.raises(ValueError, match="holds no search"):
-        go_on(tmp_path / "nowhere")
+        resume(tmp_path / "nowhere")
 
 
 def test_a_search_goes_on_with_more_trials(space, at_once, tmp_path):
     search(space, "digits", tmp_path, oracle="random", trials=2)
     before = Folder(tmp_path).read("search.json")
     with pytest.raises(ValueError, match="`trials`.*Received: trials=0"):
-        go_on(tmp_path, trials=0)
+        resume(tmp_path, trials=0)
     with pytest.raises(ValueError, match="`attempts`"):
-        go_on(tmp_path, trials=4, attempts=0)
+        resume(tmp_path, trials=4, attempts=0)
     assert Folder(tmp_path).read("search.json") == before
-    assert go_on(tmp_path, trials=4, time_limit=60.0, attempts=1)["completed"] == 4
+    assert resume(tmp_path, trials=4, time_limit=60.0, attempts=1)["completed"] == 4
     now = {"trials": 4, "time_limit": 60.0, "attempts": 1}
     assert Folder(tmp_path).read("search.json") == {**before, **now}
-    assert go_on(tmp_path)["completed"] == len(at_once) == 4
+    assert resume(tmp_path)["completed"] == len(at_once) == 4
     assert Folder(tmp_path).read("search.json") == {**before, **now}
 
 
 def test_hyperband_goes_on_without_a_number_of_trials(space, at_once, tmp_path):
     search(space, "digits", tmp_path, oracle="hyperband", epochs=1)
     with pytest.raises(ValueError, match="leave `trials`"):
-        go_on(tmp_path, trials=5)
+        resume(tmp_path, trials=5)
 
 
 def test_only_paths_are_made_absolute(arrays, tmp_path, monkeypatch):
@@ -231,9 +234,9 @@ def test_only_paths_are_made_absolute(arrays, tmp_path, monkeypatch):
         (tmp_path / name).mkdir()
     np.savez("arrays.npz", **arrays)
     for name in ("digits", "tfds:mnist"):
-        assert run._source(name, folder) == run._source(run.Path(name), folder) == name
+        assert driver.source_of(name, folder) == driver.source_of(Path(name), folder) == name
     for name in ("mine", "arrays.npz", "./digits"):
-        assert run._source(name, folder) == str(tmp_path / name)
+        assert driver.source_of(name, folder) == str(tmp_path / name)
 
 
 def test_arrays_lie_beside_the_search_and_others_are_another(space, at_once, arrays, tmp_path):
@@ -286,7 +289,7 @@ def test_hyperband_needs_points_for_its_first_round(space, at_once, tmp_path):
     few = Space(model="ResNeXt35", vary={**vary, "cardinality": [8]}, fixed={"epochs": 9})
     with pytest.raises(ValueError, match="3 points.* needs 9"):
         search(few, "digits", tmp_path, oracle="hyperband")
-    vary = {**few.vary, "l2": {"low": 1e-5, "high": 1e-4}}
+    vary = {**few.vary, "weight_decay": {"low": 1e-5, "high": 1e-4}}
     space = Space(model="ResNeXt35", vary=vary, fixed={"epochs": 9})
     assert search(space, "digits", tmp_path, oracle="hyperband")["completed"] > 9
 
@@ -300,23 +303,36 @@ def test_a_search_passes_over_what_is_no_recipe(at_once, tmp_path):
 def test_gpus_are_counted_as_cuda_does(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     for names, numbers in (([], []), (["nvidia3"], ["0"]), (["nvidia7", "nvidia3"], ["0", "1"])):
-        devices = [run.Path("/dev", name) for name in names]
-        monkeypatch.setattr(run.Path, "glob", lambda *_, found=devices: iter(found))
-        assert run.visible_gpus() == numbers
+        devices = [Path("/dev", name) for name in names]
+        monkeypatch.setattr(Path, "glob", lambda *_, found=devices: iter(found))
+        assert processes.visible_gpus() == numbers
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    assert run.visible_gpus() == ["3", "5"]
+    assert processes.visible_gpus() == ["3", "5"]
 
 
 def test_cores_are_shared_out(monkeypatch):
-    monkeypatch.setattr(run.os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
-    monkeypatch.setattr(run, "visible_gpus", lambda: [])
-    assert [slot.cores for slot in run.make_slots(2)] == [(0, 2), (1, 3)]
-    assert [slot.cores for slot in run.make_slots(1)] == [()]
-    assert [slot.cores for slot in run.make_slots(6)][3:] == [(3,), (0,), (1,)]
-    monkeypatch.setattr(run, "visible_gpus", lambda: ["0", "2"])
-    assert [slot.gpu for slot in run.make_slots(3)] == ["0", "2", "0"]
+    monkeypatch.setattr(processes.os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
+    monkeypatch.setattr(processes, "visible_gpus", lambda: [])
+    assert [slot.cores for slot in processes.make_slots(2)] == [(0, 2), (1, 3)]
+    assert [slot.cores for slot in processes.make_slots(1)] == [()]
+    assert [slot.cores for slot in processes.make_slots(6)][3:] == [(3,), (0,), (1,)]
+    monkeypatch.setattr(processes, "visible_gpus", lambda: ["0", "2"])
+    assert [slot.gpu for slot in processes.make_slots(3)] == ["0", "2", "0"]
 
 
 def test_every_signal_has_words():
     for number in signal.valid_signals():
-        assert run.why_ended(-number, 1.0, run.Path("nowhere"))
+        assert processes.why_ended(-number, 1.0, Path("nowhere"))
+
+
+def test_a_search_of_an_earlier_release_is_resumed(at_once, tmp_path):
+    """Of six trials three had ended, and one was running, when its process was killed."""
+    files = json.loads((Path(__file__).parent / "earlier_search.json").read_text())
+    for name, content in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content))
+    assert resume(tmp_path)["completed"] == 6 and at_once == ["3", "4", "5"]
+    results = {trial.id: trial.result["score"] for trial in Folder(tmp_path).trials()}
+    for number in ("0", "1", "2"):
+        assert results[number] == files[f"trials/{number}/result.json"]["score"]

@@ -1,0 +1,157 @@
+"""What every network of a search costs, and the width per group that a network gets for it."""
+
+import contextlib
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from keras_resnext.checks import Rule, check, check_fields, choice, number
+from keras_resnext.models import variants
+from keras_resnext.models.config import ResNetConfig
+from keras_resnext.models.counting import Complexity, count
+
+COSTS = ("macs", "parameters")
+AMOUNT = Rule("a number above 0, or the name of a model", number(above=0).holds)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What every network of a search costs.
+
+    Args:
+        cost: str, "macs" (multiply-adds per image) or "parameters".
+        amount: float or str, so many, or the name of a model that has as many on the same images.
+        tolerance: float, share of the amount by which a network may miss it.
+    """
+
+    cost: str
+    amount: float | str
+    tolerance: float = 0.05
+
+    def __post_init__(self) -> None:
+        if isinstance(self.amount, str):
+            residual(self.amount)
+        else:
+            check(self.cost, self.amount, AMOUNT)
+        check_fields(self, {"cost": choice(COSTS), "tolerance": number(above=0, below=1)})
+
+    def of(self, complexity: Complexity) -> int:
+        """Return what counts of a network's complexity."""
+        return getattr(complexity, self.cost)
+
+
+def residual(name: str) -> variants.Variant:
+    """Return a row of the table of models, if its cardinality and width can be searched."""
+    variant = variants.get(name)
+    if not isinstance(variant.config, ResNetConfig):
+        raise ValueError(
+            f'"{variant.name}" has no cardinality and width to search. Expected a residual '
+            "network: see `keras-resnext list`."
+        )
+    return variant
+
+
+class Widths:
+    """The width per group with which a network is within a budget.
+
+    Args:
+        base: `ResNetConfig`, what all networks are changes of.
+        budget: `Budget`, or None: every network keeps its own width.
+        image_size: int, height and width of the images in pixels.
+        classes: int, number of classes.
+    """
+
+    def __init__(
+        self, base: ResNetConfig, budget: Budget | None, image_size: int, classes: int
+    ) -> None:
+        self.base, self.budget = base, budget
+        self.image_size, self.classes = image_size, classes
+        self._scans: dict[ResNetConfig, list[tuple[int, int]]] = {}
+        self.target = budget and budget.amount
+        if isinstance(self.target, str):
+            self.target = self._cost(residual(self.target).config)
+
+    def describe(self) -> str:
+        """Return the budget in words."""
+        if self.budget is None:
+            return "no budget"
+        return (
+            f"{self.budget.tolerance:.0%} of {self.target / 1e6:,.2f} M {self.budget.cost} "
+            f"({self.image_size} px, {self.classes} classes)"
+        )
+
+    def choose(self, config: ResNetConfig) -> tuple[int, Complexity] | None:
+        """Return the width per group of a network and what it costs then; None if no width fits."""
+        width = config.width_per_group if self.budget is None else self._fitting(config)
+        if width is None:
+            return None
+        config = config.replace(width_per_group=width)
+        return width, self._count(config)
+
+    def scan(self, config: ResNetConfig) -> list[tuple[int, int]]:
+        """Return each width and its cost, from the narrowest to the first above the budget."""
+        key = config.replace(width_per_group=self.base.width_per_group)
+        if key not in self._scans:
+            self._scans[key] = list(self._costs_by_width(config))
+        return self._scans[key]
+
+    def _cost(self, config: ResNetConfig) -> int:
+        return self.budget.of(self._count(config))
+
+    def _count(self, config: ResNetConfig) -> Complexity:
+        if config.drop_path or config.drop_block:  # they count their steps, which costs nothing
+            config = config.replace(drop_path=0.0, drop_block=0.0)
+        return count(config, self.image_size, self.classes)
+
+    def _costs_by_width(self, config: ResNetConfig) -> Iterator[tuple[int, int]]:
+        if config.block == "basic":
+            yield 64, self._cost(config)
+            return
+        limit = (1 + self.budget.tolerance) * self.target
+        for width in itertools.count(-(-64 // min(config.filters))):
+            try:
+                wider = config.replace(width_per_group=width)
+            except ValueError:
+                continue  # some attentions need a width that divides
+            cost = self._cost(wider)
+            yield width, cost
+            if cost > limit:
+                return
+
+    def _fitting(self, config: ResNetConfig) -> int | None:
+        """Return the width that preserves the complexity of the regular blocks best, or None.
+
+        This is the rule of the ResNeXt paper (section 3.3), where the base model's cardinality has
+        the whole budget. The cost of the whole network depends on the width of the strided blocks
+        as well: by that alone ResNeXt50 would be 1x66d, not 1x64d.
+        """
+        room = self.budget.tolerance * self.target
+        fitting = [width for width, cost in self.scan(config) if abs(cost - self.target) <= room]
+        if not fitting:
+            return None
+        preserved = self._preserved(config)
+        return min(fitting, key=lambda width: abs(self._blocks_cost(config, width) - preserved))
+
+    def _preserved(self, config: ResNetConfig) -> float:
+        """Return what the regular blocks would cost if the network cost exactly the budget."""
+        with contextlib.suppress(ValueError):  # a block without such groups is its own measure
+            config = config.replace(cardinality=self.base.cardinality)
+        scan = self.scan(config)
+        below = [row for row in scan if row[1] <= self.target] or scan[:1]
+        (width, cost), above = below[-1], scan[len(below) : len(below) + 1]
+        blocks = self._blocks_cost(config, width)
+        if not above:
+            return blocks
+        ((wider, next_cost),) = above
+        share = max(0.0, (self.target - cost) / (next_cost - cost))
+        return blocks + share * (self._blocks_cost(config, wider) - blocks)
+
+    def _blocks_cost(self, config: ResNetConfig, width: int) -> float:
+        """Return the cost of all blocks, each counted as a regular one of its stage."""
+        shrinks = 4 if self.budget.cost == "macs" else 1
+        ends = 2 * config.channels(1)
+        total = 0
+        for stage, (blocks, planes) in enumerate(zip(config.blocks, config.filters, strict=True)):
+            d = planes * width // 64
+            total += blocks * config.cardinality * d * (ends * planes + 9 * d) / shrinks**stage
+        return total

@@ -1,0 +1,148 @@
+"""Where trials run: the cores and GPUs of this machine, and a process per trial."""
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from keras_resnext.search.folder import DIED, LOG, STARTED, STOPPED, TrialFolder
+from keras_resnext.search.settings import Settings
+
+TRIAL = (sys.executable, "-m", "keras_resnext.search.trial")
+
+
+@dataclass
+class Slot:
+    """A share of the machine for one trial at a time, and that trial.
+
+    Args:
+        cores: Tuple of int, numbers of the cores to use; empty for all.
+        gpu: str, CUDA's name of the GPU to use, or None.
+        trial: `TrialFolder` of the trial that runs, or None.
+        lock: `FileLock` of that trial.
+        process: `subprocess.Popen` of that trial.
+    """
+
+    cores: tuple[int, ...]
+    gpu: str | None
+    trial: TrialFolder | None = None
+    lock: FileLock | None = None
+    process: subprocess.Popen | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Return whether the process of the trial has ended."""
+        return self.trial is not None and self.process.poll() is not None
+
+    def start(self, settings: Settings) -> None:
+        """Start a process for the trial."""
+        self.trial.note(STARTED)
+        command = [*TRIAL, str(self.trial.path)]
+        if self.cores:
+            command += ["--cores", ",".join(map(str, self.cores))]
+        if settings.time_limit:
+            command += ["--time-limit", str(settings.time_limit)]
+        with open(self.trial.path / LOG, "ab") as log:
+            self.process = subprocess.Popen(
+                command,
+                # It ends when this process does, and with it the pipe.
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env=self._environment(settings.backend),
+                start_new_session=True,  # Ctrl-C is for this process
+            )
+
+    def after(self, settings: Settings) -> None:
+        """Free the slot after its process has ended, or start the trial again if it died."""
+        self.process.stdin.close()
+        if self.trial.result is None:
+            code = self.process.returncode
+            if code < 0 and -code != signal.SIGALRM:
+                self.trial.note(DIED)
+                if self.trial.count(DIED) < settings.attempts:
+                    self.start(settings)
+                    return
+            reason = why_ended(code, settings.time_limit, self.trial.path / LOG)
+            self.trial.finish({"status": "failed", "reason": reason})
+        self.free()
+
+    def kill(self) -> None:
+        """End the process, if there is one, and free the slot."""
+        if self.process and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+            self.trial.note(STOPPED)
+        if self.trial:
+            self.free()
+
+    def free(self) -> None:
+        """Give the trial up, and its lock."""
+        self.lock.release()
+        self.trial = self.lock = self.process = None
+
+    def _environment(self, backend: str | None) -> dict[str, str]:
+        environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ}
+        environment.pop("KERAS_BACKEND", None)
+        if backend:
+            environment["KERAS_BACKEND"] = backend
+        if self.gpu is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = self.gpu
+        return environment
+
+
+def make_slots(workers: int) -> list[Slot]:
+    """Divide the machine: a GPU each in turn, or the cores.
+
+    Args:
+        workers: int, number of trials at a time.
+
+    Returns:
+        List of as many slots.
+    """
+    gpus = visible_gpus()
+    if gpus or workers == 1 or not hasattr(os, "sched_getaffinity"):
+        return [Slot((), gpus[k % len(gpus)] if gpus else None) for k in range(workers)]
+    cores = sorted(os.sched_getaffinity(0))
+    return [
+        Slot(tuple(cores[k::workers] or cores[k % len(cores) :][:1]), None) for k in range(workers)
+    ]
+
+
+def visible_gpus() -> list[str]:
+    """Return CUDA's numbers of the GPUs that this process may use. Imports no framework."""
+    names = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if names is not None:
+        return [name for name in names.split(",") if name not in ("", "-1")]
+    # The files have the driver's numbers; CUDA counts those that exist, from 0.
+    return [str(k) for k, _ in enumerate(Path("/dev").glob("nvidia[0-9]*"))]
+
+
+def why_ended(code: int, time_limit: float | None, log: Path) -> str:
+    """Return a line that says why a process left no result.
+
+    Args:
+        code: int, its exit code; below 0 a signal.
+        time_limit: float, seconds that it had, or None.
+        log: Path of its output.
+
+    Returns:
+        The line as a str.
+
+    Example:
+
+    >>> why_ended(-9, None, Path("nowhere"))
+    'killed (SIGKILL): out of memory, most likely'
+    """
+    if code == -signal.SIGALRM:
+        return f"not finished within the time limit of {time_limit:g} seconds"
+    if code == -signal.SIGKILL:
+        return "killed (SIGKILL): out of memory, most likely"
+    if code < 0:
+        return f"crashed (signal {-code}: {signal.strsignal(-code)})"
+    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+    return f"ended with exit code {code}: {lines[-1][:300] if lines else 'without a message'}"

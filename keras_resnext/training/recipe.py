@@ -1,0 +1,651 @@
+"""What a recipe is: how to train, as frozen fields that check themselves.
+
+A recipe is data: it inherits from another by `replace` and overrides what differs. Nothing here
+imports Keras or TensorFlow, so that a wrong field is named at once.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import InitVar, asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import ClassVar
+
+from keras_resnext.checks import Rule, check_fields, choice, flag, integer, number, optional
+from keras_resnext.data.datasets import Dataset
+from keras_resnext.data.images import ON_ERROR
+from keras_resnext.data.parts import SMOOTHINGS
+from keras_resnext.errors import unknown
+from keras_resnext.models import variants
+from keras_resnext.models.config import ResNetConfig
+from keras_resnext.models.inception_config import InceptionConfig
+
+LEARNING_RATE, LARGE_BATCH = 0.1, 256
+# What is decayed, decoupled, where a recipe says nothing of it.
+WEIGHT_DECAY = 5e-3
+# Of any family: a recipe may be for several, each of which takes what it has.
+NETWORK_FIELDS = sorted({f.name for kind in (ResNetConfig, InceptionConfig) for f in fields(kind)})
+
+
+def _text() -> Rule:
+    return Rule("text", lambda value: isinstance(value, str))
+
+
+def _text_or_path(expected: str) -> Rule:
+    return Rule(expected, lambda value: isinstance(value, str | Path))
+
+
+def _are_milestones(values: object) -> bool:
+    inside = number(above=0, below=1).holds
+    if not isinstance(values, tuple | list) or not all(inside(value) for value in values):
+        return False
+    return list(values) == sorted(set(values))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """What a recipe is, and what it is for.
+
+    Attributes:
+        name: str, the name of its row in the table.
+        about: str, one line on what it is.
+        paper: str, where it was published.
+        differs: str, what it leaves out of the published one, or does otherwise.
+        model: str, the network it was published with, a name that `list_models()` has.
+        network: Mapping from fields of that network's configuration to their values.
+    """
+
+    name: str = "default"
+    about: str = ""
+    paper: str = ""
+    differs: str = ""
+    model: str | None = None
+    network: Mapping = field(default_factory=dict)
+
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "name": _text(),
+        "model": optional(Rule("the name of a model", lambda value: isinstance(value, str))),
+        "network": Rule("fields of a configuration", lambda value: isinstance(value, Mapping)),
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """What the network sees.
+
+    Attributes:
+        image_size: int, edge of the training images in pixels. Default: the network's own.
+        test_size: int, edge of the test images in pixels. Default: that of the training images.
+        test_crop: float, the share of a test image's shorter side that is seen. Default: 0.875 if
+            training crops at random, else 1.
+        augmentation: str, the name of a row of `data.augment.AUGMENTATIONS`, several joined by
+            "+", or the path of a policy file. Default: the data set's own.
+        mixing: str, what batches are mixed by, as `data.mixing.find_mixing` reads it.
+    """
+
+    image_size: int | None = None
+    test_size: int | None = None
+    test_crop: float | None = None
+    augmentation: str | None = None
+    mixing: str = "none"
+
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "image_size": optional(integer(8)),
+        "test_size": optional(integer(8)),
+        "test_crop": optional(number(0.1, 1)),
+        "augmentation": optional(_text()),
+        "mixing": _text(),
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batches:
+    """How long training is, and in what portions.
+
+    Attributes:
+        epochs: int, passes over the training part. Default: the data set's own.
+        batch_size: int, images per update of the weights, at most those of the training part.
+            Default: the data set's own.
+        accumulate: int, the parts that a batch is computed in, one after the other; their
+            gradients are averaged. Batch norm sees the parts.
+    """
+
+    epochs: int | None = None
+    batch_size: int | None = None
+    accumulate: int = 1
+
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "epochs": optional(integer(1)),
+        "batch_size": optional(integer(1)),
+        "accumulate": integer(1),
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """What is minimized.
+
+    Attributes:
+        loss: str, "cross_entropy", or "binary_cross_entropy": each class by itself, and those that
+            a mixed image has more than a fifth of count as present ("ResNet strikes back").
+        label_smoothing: float, the share of each training label that is spread evenly.
+        smoothing_over: str, over "all" classes (Szegedy et al., 2015, and most since), or the
+            "others" alone (He et al., 2018).
+    """
+
+    loss: str = "cross_entropy"
+    label_smoothing: float = 0.0
+    smoothing_over: str = "all"
+
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "loss": choice(("cross_entropy", "binary_cross_entropy")),
+        "label_smoothing": number(0, below=1),
+        "smoothing_over": choice(SMOOTHINGS),
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizer:
+    """How the weights follow the gradient, and how fast.
+
+    Attributes:
+        optimizer: str, "sgd" (with momentum), "adam", "adamw", or "lamb" (layer-wise steps, for
+            large batches).
+        learning_rate: float, the highest, after the warm-up. Default: 0.1, the ResNet paper's, and
+            in proportion above its batch of 256.
+        reference_batch: int, the batch that `learning_rate` is meant for: with another, it is
+            changed in proportion (the linear rule of "Accurate, Large Minibatch SGD", section
+            2.1). None: it is taken as it is.
+        schedule: str, "linear" or "cosine", down to 0 at the last step; or "step". With few epochs
+            the linear one ends best ("Budgeted Training", Li et al., 2020).
+        warmup: float, the share of all steps in which the learning rate rises from 0.
+        milestones: tuple of float, for "step": the shares of all steps after which the rate falls
+            to a tenth.
+        momentum: float, of "sgd".
+        nesterov: bool, whether that is Nesterov's.
+        clip_norm: float, the largest norm of all gradients together.
+        ema: float, the share that an average of the weights keeps at each update; 0 keeps no
+            average. The average is what is tested and saved.
+    """
+
+    optimizer: str = "sgd"
+    learning_rate: float | None = None
+    reference_batch: int | None = None
+    schedule: str = "linear"
+    warmup: float = 0.1
+    milestones: tuple[float, ...] = ()
+    momentum: float = 0.9
+    nesterov: bool = True
+    clip_norm: float | None = None
+    ema: float = 0.0
+
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "optimizer": choice(("sgd", "adam", "adamw", "lamb")),
+        "learning_rate": optional(number(above=0)),
+        "reference_batch": optional(integer(1)),
+        "schedule": choice(("linear", "cosine", "step")),
+        "warmup": number(0, below=1),
+        "milestones": Rule("rising numbers between 0 and 1", _are_milestones),
+        "momentum": number(0, below=1),
+        "nesterov": flag(),
+        "clip_norm": optional(number(above=0)),
+        "ema": number(0, below=1),
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regularization:
+    """What keeps the weights small and the network from leaning on a few of them.
+
+    Attributes:
+        weight_decay: float, as papers and PyTorch print it: 1e-4 for ImageNet. Default: 5e-3,
+            decoupled.
+        decoupled: bool. False: the decay is added to the gradient, as an L2 penalty of half the
+            weight decay in the loss. True: each step takes `learning_rate * weight_decay` of the
+            weight itself ("lamb": before the layer's step is scaled). Default: as the optimizer's
+            paper does, False for "sgd" and "adam", True for "adamw" and "lamb".
+        decay_vectors: bool, whether batch norms and biases are decayed like the kernels.
+        drop_ramp: float, the share of all steps over which DropBlock and stochastic depth rise to
+            their rates; 0: constant.
+    """
+
+    weight_decay: float | None = None
+    decoupled: bool | None = None
+    decay_vectors: bool = False
+    drop_ramp: float = 0.0
+
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "weight_decay": optional(number(0)),
+        "decoupled": optional(flag()),
+        "decay_vectors": flag(),
+        "drop_ramp": number(0, 1),
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTuning:
+    """How much of pretrained weights changes.
+
+    Attributes:
+        freeze: int, the last stage that stays as it is, 0 for the stem alone; None freezes
+            nothing.
+        stage_decay: float, the learning rate of each stage as a share of the next one's, from the
+            classifier down (see `training.optimizers`).
+    """
+
+    freeze: int | None = None
+    stage_decay: float = 1.0
+
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "freeze": optional(integer(0, 4)),
+        "stage_decay": number(1e-6, 1),
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Teacher:
+    """What is learned from another network.
+
+    Attributes:
+        teacher: str, path of the teacher's .keras file, or of its run's folder.
+        teacher_weight: float, the weight of the loss against the teacher. Default: 1 with a
+            teacher, else 0.
+        teacher_stored: bool, whether the teacher answers once for each unchanged training image
+            and its answers are stored; otherwise it sees the images as the student does.
+        temperature: float, what both are softened by.
+    """
+
+    teacher: str | None = None
+    teacher_weight: float | None = None
+    teacher_stored: bool = False
+    temperature: float = 1.0
+
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "teacher": optional(_text_or_path("a file, or a run's folder")),
+        "teacher_weight": optional(number(0)),
+        "teacher_stored": flag(),
+        "temperature": number(1e-3),
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What suits the machine: numbers and memory.
+
+    Attributes:
+        precision: str, the dtype policy that the network is built under; "auto": what the device
+            is fast at.
+        remat: bool, whether activations are computed a second time for the gradient instead of
+            being stored: less memory and more time (see `remat_model`).
+        cache: What is kept of the images between epochs: "auto", "memory", "encoded", a folder, or
+            False: see `data.cache.plan_cache`.
+        memory_budget: int, bytes of memory for images. Default: 60 % of what is free.
+        on_error: str, "raise", or "skip" images that cannot be decoded.
+        deterministic: bool, whether a run on the same machine repeats bit for bit, at some cost
+            in speed.
+        seed: int, of the initial weights, the order of images and their augmentation.
+    """
+
+    precision: str = "float32"
+    remat: bool = False
+    cache: str | bool = "auto"
+    memory_budget: int | None = None
+    on_error: str = "raise"
+    deterministic: bool = False
+    seed: int = 0
+
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "precision": choice(("float32", "mixed_float16", "mixed_bfloat16", "auto")),
+        "remat": flag(),
+        "cache": Rule("text, or False", lambda value: isinstance(value, str | bool | Path)),
+        "memory_budget": optional(integer(0)),
+        "on_error": choice(ON_ERROR),
+        "deterministic": flag(),
+        "seed": integer(0),
+    }
+
+
+SECTIONS = (
+    Description,
+    Images,
+    Batches,
+    Loss,
+    Optimizer,
+    Regularization,
+    FineTuning,
+    Teacher,
+    Machine,
+)
+# Not for users to override: they say what a recipe is, not what it does.
+DESCRIPTION = tuple(f.name for f in fields(Description))
+
+
+# A dataclass has the fields of its last base first.
+@dataclass(frozen=True, kw_only=True)
+class Recipe(
+    Machine, Teacher, FineTuning, Regularization, Optimizer, Loss, Batches, Images, Description
+):
+    """How a network is trained; None where the data set, the network or another field decides.
+
+    The fields are described by the sections that they come from: `Description`, `Images`,
+    `Batches`, `Loss`, `Optimizer`, `Regularization`, `FineTuning`, `Teacher` and `Machine`.
+
+    Raises:
+        ValueError: If a value is not possible.
+
+    Example:
+
+    >>> Recipe(epochs=10, weight_decay=1e-4).replace(optimizer="lamb").decouples
+    True
+    >>> Recipe(seed=-1)
+    Traceback (most recent call last):
+    ValueError: Invalid value for `seed`. Expected an integer of at least 0. Received: seed=-1
+    """
+
+    l2: InitVar[float | None] = None  # what weight_decay replaces: refused
+
+    def __post_init__(self, l2: float | None) -> None:
+        check_no_l2({} if l2 is None else {"l2": l2})
+        for section in SECTIONS:
+            check_fields(self, section.RULES)
+        for key in self.network:
+            if key not in NETWORK_FIELDS:
+                raise ValueError(unknown("field of the model", key, NETWORK_FIELDS))
+        object.__setattr__(self, "milestones", tuple(self.milestones))
+        for key in ("teacher", "cache"):
+            if isinstance(getattr(self, key), Path):
+                object.__setattr__(self, key, str(getattr(self, key)))
+        for wrong, message in self._impossible():
+            if wrong:
+                raise ValueError(message)
+
+    def _impossible(self) -> Iterator[tuple[bool, str]]:
+        yield (
+            bool(self.milestones) and self.schedule != "step",
+            f'`milestones` needs schedule="step". Received: schedule="{self.schedule}"',
+        )
+        yield (
+            self.stage_decay != 1 and self.optimizer != "sgd",
+            f'`stage_decay` needs optimizer="sgd". Received: optimizer="{self.optimizer}"',
+        )
+        yield (
+            self.reference_batch is not None and self.learning_rate is None,
+            "`reference_batch` is the batch of a `learning_rate`: give both. Received: "
+            f"reference_batch={self.reference_batch}",
+        )
+        yield (
+            self.decoupled is not None and self.weight_decay is None,
+            "`decoupled` says how a `weight_decay` is applied: give both. Received: "
+            f"decoupled={self.decoupled}",
+        )
+        yield (
+            self.batch_size is not None and self.batch_size % self.accumulate != 0,
+            f"`accumulate` must divide `batch_size`. Received: batch_size={self.batch_size}, "
+            f"accumulate={self.accumulate}",
+        )
+        yield (
+            self.teacher is not None and self.loss != "cross_entropy",
+            'A teacher\'s answers are probabilities: use loss="cross_entropy".',
+        )
+
+    @property
+    def step_batch(self) -> int:
+        """Images per step of a resolved recipe; `accumulate` steps are one update."""
+        return self.batch_size // self.accumulate
+
+    @property
+    def decay(self) -> float:
+        """The weight decay, in the convention of papers and PyTorch."""
+        return WEIGHT_DECAY if self.weight_decay is None else self.weight_decay
+
+    @property
+    def decouples(self) -> bool:
+        """Whether the weight decay is taken from the weights instead of added to the gradient."""
+        if self.decoupled is not None:
+            return self.decoupled
+        return self.weight_decay is None or self.optimizer in ("adamw", "lamb")
+
+    @property
+    def distilled(self) -> float:
+        """The weight of the loss against a teacher."""
+        if self.teacher_weight is None:
+            return 1.0 if self.teacher else 0.0
+        return self.teacher_weight
+
+    def replace(self, **overrides: object) -> "Recipe":
+        """Return the recipe with some fields changed.
+
+        A `learning_rate` without a `reference_batch` is taken as it is, a `weight_decay` without
+        `decoupled` is applied as the optimizer's paper does.
+
+        Raises:
+            ValueError: If a field is unknown, or a value is not possible.
+        """
+        check_no_l2(overrides)
+        _check_known(overrides)
+        if overrides.get("learning_rate") is not None:
+            overrides = {"reference_batch": None, **overrides}
+        if "weight_decay" in overrides:
+            overrides = {"decoupled": None, **overrides}
+        return replace(self, **overrides)
+
+    def resolved(self, dataset: Dataset) -> "Recipe":
+        """Fill in what the data set decides.
+
+        Args:
+            dataset: Dataset, from `load_dataset`.
+
+        Returns:
+            A `Recipe` with epochs, a batch, its learning rate, a weight decay and an augmentation.
+
+        Raises:
+            ValueError: If it needs a teacher and has none.
+        """
+        self.check_teacher()
+        batch_size = min(self.batch_size or dataset.batch_size, len(dataset.train))
+        batch_size = max(batch_size - batch_size % self.accumulate, self.accumulate)
+        return replace(
+            self,
+            epochs=self.epochs or dataset.epochs,
+            batch_size=batch_size,
+            learning_rate=self._learning_rate(batch_size),
+            reference_batch=None,
+            weight_decay=self.decay,
+            decoupled=self.decouples,
+            augmentation=self.augmentation or dataset.augmentation,
+        )
+
+    def check_teacher(self) -> None:
+        """Raise a `ValueError` if the recipe needs a teacher and has none, or its file is missing.
+
+        It is a method of its own because the command line asks before it imports Keras.
+        """
+        if not self.distilled:
+            return
+        if not self.teacher:
+            raise ValueError(
+                f'The recipe "{self.name}" learns from a teacher, and none is given. Name one '
+                "(--teacher FILE), or do without (--set teacher_weight=0)."
+            )
+        if not Path(self.teacher).exists():
+            raise ValueError(
+                f'The teacher "{self.teacher}" does not exist. Expected a .keras file, or a run.'
+            )
+
+    def _learning_rate(self, batch_size: int) -> float:
+        if self.learning_rate is None:
+            return LEARNING_RATE * max(1, batch_size / LARGE_BATCH)
+        return self.learning_rate * batch_size / (self.reference_batch or batch_size)
+
+    def smoke(self) -> "Recipe":
+        """Return the same recipe for a tiny network, tiny images and two epochs: to try it out.
+
+        Raises:
+            ValueError: If the network is not a residual one.
+        """
+        model = self.model or "ResNeXt50"
+        return replace(
+            self,
+            model=model,
+            network={**self.network, **_tiny(model, self.network)},
+            epochs=2,
+            batch_size=16 * self.accumulate,
+            image_size=64,
+            test_size=self.test_size and 96,
+        )
+
+
+def _tiny(model: str, changed: Mapping) -> dict:
+    """Return the fields that make a residual network tiny, whatever its options."""
+    config = None if model.lower().startswith("keras:") else variants.get(model).config
+    if not isinstance(config, ResNetConfig):
+        raise ValueError(
+            f'"{model}" has no tiny form to try a recipe with. Expected a residual network, such '
+            "as ResNet50."
+        )
+    tiny = {"blocks": (1, 1, 1, 1), "filters": (8, 16, 16, 32), "stem_filters": 8}
+    if config.big_little:  # whose stages have two branches
+        tiny["blocks"] = (2, 2, 2, 1)
+    if config.cardinality > 1:
+        tiny |= {"cardinality": 4, "width_per_group": 16}
+    # Statistics over thousands of steps would still be those of the start.
+    momentum = min(changed.get("norm_momentum", config.norm_momentum), 0.9)
+    return {**tiny, "drop_block_size": 3, "norm_momentum": momentum}
+
+
+def check_no_l2(given: Mapping) -> None:
+    """Raise a `ValueError` that says what replaces `l2` if that is among some fields."""
+    if "l2" not in given:
+        return
+    l2 = given["l2"]
+    number = isinstance(l2, int | float)
+    twice, once = (f"{2 * l2:g}", f"{l2:g}") if number else ("2 * X", "X")
+    raise ValueError(
+        "A recipe has no `l2`: its `weight_decay` is what papers and PyTorch print, twice the "
+        f"factor of the penalty. Write weight_decay={twice} (--weight-decay {twice}) for l2={once}."
+    )
+
+
+def _check_known(given: Mapping) -> None:
+    known = [f.name for f in fields(Recipe)]
+    for name in given:
+        if name not in known:
+            raise ValueError(unknown("recipe field", name, known))
+
+
+def split_overrides(given: Mapping) -> tuple[dict, dict]:
+    """Split fields of a recipe from fields of a network's configuration.
+
+    Args:
+        given: Mapping from names to values.
+
+    Returns:
+        Two dictionaries: what is a field of a recipe, and the rest.
+
+    Example:
+
+    >>> split_overrides({"ema": 0.99, "cardinality": 8})
+    ({'ema': 0.99}, {'cardinality': 8})
+    """
+    check_no_l2(given)
+    own = {f.name for f in fields(Recipe)} - set(DESCRIPTION)
+    recipe = {name: value for name, value in given.items() if name in own}
+    return recipe, {name: value for name, value in given.items() if name not in own}
+
+
+def check_overrides(network: Mapping, config: object) -> None:
+    """Raise a `ValueError` for what is a field neither of a recipe nor of a configuration.
+
+    Args:
+        network: Mapping, the second that `split_overrides` returns.
+        config: The network's configuration.
+    """
+    own = [f.name for f in fields(Recipe) if f.name not in DESCRIPTION]
+    valid = [*own, *(f.name for f in fields(config))]
+    for name in network:
+        if name not in valid:
+            raise ValueError(unknown("field of the recipe or the model", name, valid))
+
+
+def read(path: str | Path) -> Recipe:
+    """Read a recipe that `write` has written.
+
+    Args:
+        path: str, path of a .json file.
+
+    Raises:
+        ValueError: If the file cannot be read, or holds no recipe.
+    """
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f'"{path}" cannot be read as a recipe: {error}') from error
+    if not isinstance(data, dict):
+        raise ValueError(f'"{path}" holds no recipe. Expected a JSON object of its fields.')
+    return from_fields(data)
+
+
+def write(recipe: Recipe, path: str | Path) -> None:
+    """Write the fields of a recipe that differ from the default's as JSON.
+
+    Args:
+        recipe: Recipe to be written.
+        path: str, path of a .json file.
+    """
+    Path(path).write_text(json.dumps(changes(recipe), indent=2) + "\n", encoding="utf-8")
+
+
+def from_fields(data: Mapping) -> Recipe:
+    """Return the recipe that JSON was written from.
+
+    Fields with a `weight_decay` and without `decoupled` are from before that was a field: their
+    decay is decoupled, beside an `l2`.
+
+    Args:
+        data: Mapping from fields to their values.
+
+    Raises:
+        ValueError: If a field is unknown, or a value is not possible.
+    """
+    data = {key: tuple(v) if isinstance(v, list) else v for key, v in data.items()}
+    network = data.get("network", {})
+    if not isinstance(network, Mapping):
+        raise ValueError(f"Invalid value for `network`. Expected fields. Received: {network!r}")
+    network = {key: tuple(v) if isinstance(v, list) else v for key, v in network.items()}
+    data = _with_one_decay({**data, "network": network})
+    _check_known(data)
+    return Recipe(**data)
+
+
+def _with_one_decay(data: Mapping) -> dict:
+    """Translate a decoupled `weight_decay` and an `l2`, which both applied, to today's fields."""
+    if "decoupled" in data or not data.keys() & {"weight_decay", "l2"}:
+        return dict(data)
+    data = dict(data)
+    l2, decay = data.pop("l2", 0.0), data.get("weight_decay", WEIGHT_DECAY)
+    if not l2:
+        return {**data, "weight_decay": decay, "decoupled": True if decay else None}
+    if not decay:
+        return {**data, "weight_decay": 2 * l2, "decoupled": False}
+    if data.get("decay_vectors"):
+        raise ValueError(
+            f"A recipe cannot have both a decoupled weight_decay={decay} and l2={l2} with "
+            "decay_vectors=True. Expected one of them."
+        )
+    # The penalty of every kernel that the network itself can have.
+    network = {**data["network"], "l2": l2}
+    return {**data, "weight_decay": decay, "decoupled": True, "network": network}
+
+
+def changes(recipe: Recipe) -> dict:
+    """Return the name of a recipe and the fields in which it differs from the default.
+
+    Example:
+
+    >>> changes(Recipe(name="mine", epochs=3))
+    {'name': 'mine', 'epochs': 3}
+    """
+    own, default = asdict(recipe), asdict(Recipe())
+    differing = {key for key in own if own[key] != default[key]} | {"name"}
+    if "weight_decay" in differing:
+        differing.add("decoupled")  # by which `from_fields` knows the convention
+    return {key: own[key] for key in own if key in differing}
