@@ -197,7 +197,6 @@ class InceptionConfig(NetworkConfig):
 
     RULES: ClassVar[Mapping[str, Rule]] = NetworkConfig.RULES | {
         "stem": choice(STEMS),
-        "stem_filters": integers(1),
         "stages": _each("a tuple of stages", lambda stage: isinstance(stage, (tuple, list))),
         "pools": _each('max poolings of stride 2 such as "max3x3/2c"', _is_halving_pool),
         "final_filters": optional(integer(1)),
@@ -217,10 +216,10 @@ class InceptionConfig(NetworkConfig):
         count = sum(_convolutions(paths) for paths in STEMS[self.stem].modules)
         check("stem_filters", self.stem_filters, integers(1, length=count))
         object.__setattr__(self, "stages", _stages(self.stages))
-        for name in self.auxiliary_after:
-            check("auxiliary_after", name, choice(self.modules))
         for problem in self._problems():
             raise ValueError(problem)
+        for name in self.auxiliary_after:
+            check("auxiliary_after", name, choice(self.modules))
 
     def _problems(self) -> Iterator[str]:
         """Yield the sentences that say why these values together describe no network."""
