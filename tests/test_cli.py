@@ -147,7 +147,7 @@ WRONG = [
     (["profile", "--output", "no/p.png"], "--output. Expected a file in a folder that is there"),
     (["data", "show", "--output", "no/p.png"], "--output. Expected a file in a folder"),
     (["predict", DIGITS, "a.jpg", "--weights", "b.h5"], "has its own weights"),
-    (["benchmark", DIGITS, "--image-size", "320"], "--image-size is of named networks"),
+    (["benchmark", DIGITS, "--image-size", "320"], "--image-size is for named networks"),
     (["benchmark", "ResNet20", "--precision", "int8"], "None of the forms keras, folded has the"),
     ([], "the following arguments are required: COMMAND"),
 ]
