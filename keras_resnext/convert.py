@@ -6,6 +6,7 @@ import keras
 
 from keras_resnext.applications import create_model
 from keras_resnext.checks import check, choice
+from keras_resnext.model_files import load_file
 from keras_resnext.models import variants
 from keras_resnext.models.config import ResNetConfig
 from keras_resnext.models.inception_config import InceptionConfig
@@ -83,7 +84,7 @@ def _ours(
     config: ResNetConfig | InceptionConfig,
     classes: int | None,
 ) -> keras.Model:
-    network = keras.saving.load_model(source, compile=False)
+    network = load_file(source)
     expected = create_model(
         config, classes=classes or network.output_shape[-1], input_shape=network.input_shape[1:]
     )

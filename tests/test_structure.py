@@ -12,7 +12,7 @@ import keras_resnext
 from keras_resnext.models import variants
 
 ROOT = pathlib.Path(keras_resnext.__file__).parent
-EVERYONE_MAY = {"checks", "errors", "processor", "version"}
+EVERYONE_MAY = {"channels", "checks", "errors", "imagenet", "processor", "version"}
 # What else each part may import of the others.
 ALLOWED = {
     "layers": set(),
@@ -22,8 +22,9 @@ ALLOWED = {
     "data": set(),
     "plots": set(),
     "imagenet_utils": {"layers", "models"},
-    "convert": {"applications", "models", "weights"},
-    "training": {"applications", "data", "layers", "models", "plots", "weights"},
+    "model_files": {"applications", "models"},
+    "convert": {"applications", "model_files", "models", "weights"},
+    "training": {"applications", "data", "layers", "model_files", "models", "plots", "weights"},
     "export": {"layers", "models", "weights"},
     "evaluation": {
         "applications",
@@ -31,6 +32,7 @@ ALLOWED = {
         "export",
         "imagenet_utils",
         "layers",
+        "model_files",
         "models",
         "plots",
         "training",
@@ -44,6 +46,7 @@ ALLOWED = {
         "evaluation",
         "export",
         "layers",
+        "model_files",
         "models",
         "plots",
         "search",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from keras_resnext.checks import Rule, check, check_fields, choice, number
 from keras_resnext.models import variants
-from keras_resnext.models.config import EXPANSION, ResNetConfig
+from keras_resnext.models.config import ResNetConfig
 from keras_resnext.models.counting import Complexity, count
 
 COSTS = ("macs", "parameters")
@@ -86,7 +86,7 @@ class Widths:
         if width is None:
             return None
         config = config.replace(width_per_group=width)
-        return width, count(config, self.image_size, self.classes)
+        return width, self._count(config)
 
     def scan(self, config: ResNetConfig) -> list[tuple[int, int]]:
         """Return each width and its cost, from the narrowest to the first above the budget."""
@@ -96,7 +96,12 @@ class Widths:
         return self._scans[key]
 
     def _cost(self, config: ResNetConfig) -> int:
-        return self.budget.of(count(config, self.image_size, self.classes))
+        return self.budget.of(self._count(config))
+
+    def _count(self, config: ResNetConfig) -> Complexity:
+        if config.drop_path or config.drop_block:  # they count their steps, which costs nothing
+            config = config.replace(drop_path=0.0, drop_block=0.0)
+        return count(config, self.image_size, self.classes)
 
     def _costs_by_width(self, config: ResNetConfig) -> Iterator[tuple[int, int]]:
         if config.block == "basic":
@@ -144,7 +149,7 @@ class Widths:
     def _blocks_cost(self, config: ResNetConfig, width: int) -> float:
         """Return the cost of all blocks, each counted as a regular one of its stage."""
         shrinks = 4 if self.budget.cost == "macs" else 1
-        ends = 2 * EXPANSION[config.block]
+        ends = 2 * config.channels(1)
         total = 0
         for stage, (blocks, planes) in enumerate(zip(config.blocks, config.filters, strict=True)):
             d = planes * width // 64

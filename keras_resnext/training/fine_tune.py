@@ -2,10 +2,9 @@
 
 import dataclasses
 
-import keras
-
 from keras_resnext.applications import create_model
 from keras_resnext.errors import one_of
+from keras_resnext.model_files import load_file
 from keras_resnext.models import variants
 from keras_resnext.models.baselines import is_baseline
 from keras_resnext.training.optimizers import STAGES, stage_of
@@ -41,7 +40,7 @@ def fine_tuned_model(name, weights, classes, **contract):
     (None, 3)
     """
     if is_ours(weights):
-        source = keras.saving.load_model(weights, compile=False)
+        source = load_file(weights)
     else:
         found, contract = _found(name, weights, contract)
         source = create_model(name, include_top=False, weights=found, **contract)

@@ -11,7 +11,8 @@ from PIL import Image
 from toy import transformed
 
 from keras_resnext import cli, create_model, describe, export
-from keras_resnext.evaluation.predict import load_classifier, read_image
+from keras_resnext.evaluation.classifier import load_classifier
+from keras_resnext.evaluation.image_files import read_image
 from keras_resnext.export import FORMATS, export_model, sample_images
 from keras_resnext.models import variants
 
@@ -194,7 +195,7 @@ def test_a_broken_image_to_calibrate_with_is_named(capsys, run_folder, pictures,
 
 WRONG = [
     ({"format": "onx"}, 'Unknown format "onx". Did you mean "onnx"?'),
-    ({"precision": "int4"}, "`precision` must be one of 'float32', 'bfloat16', 'int8'"),
+    ({"precision": "int4"}, 'Unknown precision "int4". Did you mean "int8"?'),
     ({"precision": "int8"}, "not in int8, which onnx, openvino, litert can be"),
     ({"path": "model.onnx"}, 'The format "savedmodel" needs the name of a folder'),
     ({"path": "."}, '"." exists already'),

@@ -142,9 +142,7 @@ def test_penalties_and_configurations_survive():
 @pytest.mark.parametrize("make", [SqueezeExcite, SelectiveKernel])
 @pytest.mark.parametrize("reduced", [0, -1, 1.5, True])
 def test_wrong_reductions_are_named(make, reduced):
-    with pytest.raises(
-        ValueError, match="`reduced`. Expected an integer of at least 1"
-    ):
+    with pytest.raises(ValueError, match="`reduced`. Expected an integer of at least 1"):
         make(reduced)
 
 

@@ -150,8 +150,8 @@ WRONG = {
     "a budget of a number": ({"budget": 1e6}, "budget needs .*Received"),
     "a budget of nothing": ({"budget": {"macs": 0}}, "above 0"),
     "a shape under weights": ({"weights": "imagenet", "budget": None}, "shape"),
-    "an attention that is none": ({"vary": {"attention": ["none", "see"]}}, "'see'"),
-    "a stem that is none": ({"vary": {"cardinality": [1, 8], "stem": ["depe", "7x7"]}}, "'depe'"),
+    "an attention that is none": ({"vary": {"attention": ["none", "see"]}}, '"see"'),
+    "a stem that is none": ({"vary": {"cardinality": [1, 8], "stem": ["depe", "7x7"]}}, '"depe"'),
     "no recipe in any mixture": (
         {"vary": {"batch_size": [32, 48], "accumulate": [5, 7]}},
         "must divide",
