@@ -14,9 +14,9 @@ import keras
 import tensorflow as tf
 from rich.console import Console
 
-from keras_resnext.data.augment import find_augmentation
+from keras_resnext.data.augment import parse_augmentation
 from keras_resnext.data.datasets import Dataset
-from keras_resnext.data.mixing import find_mixing
+from keras_resnext.data.mixing import parse_mixing
 from keras_resnext.data.pipeline import test_edge
 from keras_resnext.data.undecodable import naming_undecodable, without_undecodable
 from keras_resnext.models.description import can_be_described, describe
@@ -106,8 +106,8 @@ def train(
     if recipe.on_error == "skip":
         dataset = without_undecodable(dataset)
     asked, recipe = recipe, recipe.resolved(dataset)
-    find_augmentation(recipe.augmentation)
-    find_mixing(recipe.mixing)
+    parse_augmentation(recipe.augmentation)
+    parse_mixing(recipe.mixing)
     # What is trained on crops says how much of a test image is seen.
     dataset = replace(dataset, augmentation=recipe.augmentation)
     if recipe.deterministic:

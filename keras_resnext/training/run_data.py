@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnext.data.datasets import Dataset
-from keras_resnext.data.mixing import find_mixing
+from keras_resnext.data.mixing import parse_mixing
 from keras_resnext.data.pipeline import prepare_training, test_batches
 from keras_resnext.layers import Preprocessing
 from keras_resnext.training.distribution import devices_of_a_worker, worker
@@ -42,21 +42,20 @@ def pipelines(model: keras.Model, dataset: Dataset, recipe: Recipe, answers=None
     """
     budget = recipe.memory_budget
     share = len(dataset.train) / (len(dataset.train) + len(dataset.test))
-    stages = find_mixing(recipe.mixing)
-    wants_maps = any(mix.needs_maps for stage in stages for mix, _ in stage.choices)
+    mixing = parse_mixing(recipe.mixing)
     training = prepare_training(
         dataset,
         recipe.step_batch,
         seed=recipe.seed,
         augmentation=recipe.augmentation,
-        mixing=recipe.mixing,
+        mixing=mixing,
         label_smoothing=recipe.label_smoothing,
         smoothing_over=recipe.smoothing_over,
         drop_remainder=True,
         cache=recipe.cache,
         memory_budget=None if budget is None else int(budget * share),
-        maps=activation_maps(model) if wants_maps else None,
-        answers=answers,
+        maps=activation_maps(model) if mixing.needs_maps else None,
+        teacher_probabilities=answers,
         worker=worker(),
     )
     test = test_batches(
