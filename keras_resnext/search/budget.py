@@ -11,6 +11,8 @@ from keras_resnext.models.config import ResNetConfig
 from keras_resnext.models.counting import Complexity, count
 
 COSTS = ("macs", "parameters")
+# A network costs the more the wider it is: widths that are far too narrow are skipped in strides.
+STRIDES = (64, 16, 4)
 AMOUNT = Rule("a number above 0, or the name of a model", number(above=0).holds)
 
 
@@ -89,7 +91,7 @@ class Widths:
         return width, self._count(config)
 
     def scan(self, config: ResNetConfig) -> list[tuple[int, int]]:
-        """Return each width and its cost, from the narrowest to the first above the budget."""
+        """Return widths and costs in order, from one below the budget to the first above it."""
         key = config.replace(width_per_group=self.base.width_per_group)
         if key not in self._scans:
             self._scans[key] = list(self._costs_by_width(config))
@@ -103,20 +105,27 @@ class Widths:
             config = config.replace(drop_path=0.0, drop_block=0.0)
         return count(config, self.image_size, self.classes)
 
+    def _cost_at(self, config: ResNetConfig, width: int) -> int | None:
+        try:
+            return self._cost(config.replace(width_per_group=width))
+        except ValueError:
+            return None  # some attentions need a width that divides
+
     def _costs_by_width(self, config: ResNetConfig) -> Iterator[tuple[int, int]]:
         if config.block == "basic":
             yield 64, self._cost(config)
             return
-        limit = (1 + self.budget.tolerance) * self.target
-        for width in itertools.count(-(-64 // min(config.filters))):
-            try:
-                wider = config.replace(width_per_group=width)
-            except ValueError:
-                continue  # some attentions need a width that divides
-            cost = self._cost(wider)
-            yield width, cost
-            if cost > limit:
-                return
+        low, high = ((1 + sign * self.budget.tolerance) * self.target for sign in (-1, 1))
+        start = -(-64 // min(config.filters))
+        for stride in STRIDES:
+            while (cost := self._cost_at(config, start + stride)) is not None and cost < low:
+                start += stride
+        for width in itertools.count(start):
+            cost = self._cost_at(config, width)
+            if cost is not None:
+                yield width, cost
+                if cost > high:
+                    return
 
     def _fitting(self, config: ResNetConfig) -> int | None:
         """Return the width that preserves the complexity of the regular blocks best, or None.
