@@ -129,6 +129,13 @@ def test_the_fused_crop_is_the_crop_of_the_upright_image(turn):
         assert flipped > 4  # or the picture would not tell
 
 
+def test_branches_for_rare_files_stay_functions():
+    """Or each of their operations would be passed by for every image."""
+    crop = tf.function(lambda contents: decode_crop(contents, tf.constant([0.5] * 4), 32))
+    graph = crop.get_concrete_function(tf.TensorSpec([], tf.string)).graph.as_graph_def()
+    assert sum(function.attr["_noinline"].b for function in graph.library.function) >= 2
+
+
 def broken_in_eight_ways(contents: bytes) -> dict[str, bytes]:
     """By what it is; the PNG is corrupt where only decoding tells."""
     png = encoded(Image.open(io.BytesIO(contents)), "PNG")
