@@ -324,5 +324,5 @@ COMMANDS = (
         _data_arguments,
         lambda options: 2,
     ),
-    Command("profile", "Say what holds a pipeline back.", _profile_arguments, _profile),
+    Command("profile", "Find what holds an input pipeline back.", _profile_arguments, _profile),
 )

@@ -135,9 +135,9 @@ def plan_cache(
         reason = f"the images are an array of {readable(part.images.nbytes)} in memory already"
         return CachePlan("array", reason, **sizes)
     if cache is False:
-        return CachePlan("nothing", "as asked", **sizes)
+        return CachePlan("nothing", "as requested", **sizes)
     if folder is not None:
-        return _plan_file(folder, "as asked", sizes)
+        return _plan_file(folder, "as requested", sizes)
     if cache == "encoded" and array:
         return CachePlan("nothing", "an array has no files to keep the bytes of", **sizes)
     if cache == "auto":
@@ -148,7 +148,7 @@ def plan_cache(
             f"{kind} images would take {readable(sizes[kind])} of the {readable(budget)} "
             'of memory that may be used. Expected cache="auto", a folder for a file, or False.'
         )
-    return CachePlan(kind, f"as asked: {readable(sizes[kind])}", **sizes)
+    return CachePlan(kind, f"as requested: {readable(sizes[kind])}", **sizes)
 
 
 def _plan_freely(part: Part, sizes: dict) -> CachePlan:

@@ -144,7 +144,7 @@ def describe_broken(broken: dict[str, str], otherwise: str = ", or --on-error sk
     if len(broken) > MOST_NAMED:
         lines.append(f"  and {len(broken) - MOST_NAMED:,} more; keras-resnext data check lists all")
     advice = f"Replace or remove them{otherwise}."
-    return "\n".join([f"{len(broken):,} files are no whole images. {advice}", *lines])
+    return "\n".join([f"{len(broken):,} files are not whole images. {advice}", *lines])
 
 
 def common_size(source: str, paths: Sequence[str]) -> tuple[int, int]:

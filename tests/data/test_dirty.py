@@ -186,7 +186,7 @@ def tiny():
 def test_a_dirty_folder_trains_with_skip_and_is_named_with_raise(tmp_path):
     broken, by_header = make_dirty(tmp_path / "dirty", count=320)
     assert len(broken) == 16
-    with pytest.raises(ValueError, match="files are no whole images") as error:
+    with pytest.raises(ValueError, match="files are not whole images") as error:
         datasets.load_dataset(tmp_path / "dirty", 24)
     named = {line.split("Unreadable image ")[1].split(": ")[0] for line in
              str(error.value).splitlines()[1:]}  # fmt: skip
