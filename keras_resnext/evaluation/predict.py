@@ -20,7 +20,7 @@ from keras_resnext.imagenet_utils import imagenet_classes
 from keras_resnext.layers import Preprocessing
 from keras_resnext.layers.image_input import IMAGENET, Description
 from keras_resnext.models.description import description
-from keras_resnext.training.run_data import test_preprocessing
+from keras_resnext.training.build import test_preprocessing
 from keras_resnext.training.run_folder import CONFIG
 
 

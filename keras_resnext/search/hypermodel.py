@@ -7,10 +7,9 @@ from keras_resnext.data.parts import Dataset
 from keras_resnext.data.pipeline import assemble
 from keras_resnext.search.oracles import declare
 from keras_resnext.search.space import Space
-from keras_resnext.training.compile import compile_recipe
-from keras_resnext.training.network import network_for
+from keras_resnext.training.build import compile_recipe, network_for, pipelines
+from keras_resnext.training.plan import steps_per_epoch
 from keras_resnext.training.recipe import Recipe
-from keras_resnext.training.run_data import pipelines, steps_per_epoch
 
 
 class ResNeXtHyperModel(keras_tuner.HyperModel):

@@ -110,9 +110,9 @@ def _execution(folder: TrialFolder, spec: Mapping, dataset: "Dataset", number: i
 
     import keras
 
-    from keras_resnext.training.fit import train
-    from keras_resnext.training.network import network_for
+    from keras_resnext.training.build import network_for
     from keras_resnext.training.recipe import from_fields
+    from keras_resnext.training.train import train
 
     recipe = from_fields(spec["recipe"])
     recipe = recipe.replace(epochs=spec["epochs"], seed=recipe.seed + number)
@@ -142,7 +142,7 @@ def summarize(summaries: Sequence[Mapping], objective: str) -> dict:
     """Return what a trial is judged by, from the summaries of its executions.
 
     Args:
-        summaries: Sequence of mappings, as `training.fit.train` returns them.
+        summaries: Sequence of mappings, as `training.train.train` returns them.
         objective: str, a key of `OBJECTIVES`.
 
     Returns:

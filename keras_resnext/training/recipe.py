@@ -79,7 +79,7 @@ class Images:
             training crops at random, else 1.
         augmentation: str, the name of a row of `data.augment.AUGMENTATIONS`, several joined by
             "+", or the path of a policy file. Default: the data set's own.
-        mixing: str, what batches are mixed by, as `data.mixing.find_mixing` reads it.
+        mixing: str, what batches are mixed by, as `data.mixing.parse_mixing` reads it.
     """
 
     image_size: int | None = None

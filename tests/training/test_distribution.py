@@ -26,8 +26,8 @@ from rich.console import Console
 from keras_resnext import ResNetConfig, create_model
 from keras_resnext.data.datasets import load_dataset
 from keras_resnext.training import callbacks, recipes
-from keras_resnext.training.distribution import distributed, join, synchronise, worker
-from keras_resnext.training.fit import train
+from keras_resnext.training.distribution import distributed, join, synchronize, worker
+from keras_resnext.training.train import train
 from keras_resnext.training.precision import precision
 from keras_resnext.training.recipe import Recipe
 
@@ -44,7 +44,7 @@ recipe = Recipe(learning_rate=0.01, epochs=int(os.environ.get("EPOCHS", 2)), bat
 with distributed(strategy):
     with precision(policy):
         model = create_model(config, input_shape=(16, 16, 3), classes=8)
-    synchronise(model)
+    synchronize(model)
     summary = train(model, data, recipe, folder, resume=True,
                     console=Console(file=open(folder + f"-{worker()[0]}.log", "a")))
 np.savez(folder + f"-{worker()[0]}.npz", *[np.asarray(w.value) for w in model.variables])

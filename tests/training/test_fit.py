@@ -19,14 +19,13 @@ from keras_resnext import create_model
 from keras_resnext.data.datasets import Part
 from keras_resnext.models import variants
 from keras_resnext.training import callbacks, fit
+from keras_resnext.training.build import compile_recipe
 from keras_resnext.training.callbacks import DivergedError
-from keras_resnext.training.compile import compile_recipe
-from keras_resnext.training.fit import train
 from keras_resnext.training.maps import activation_maps
 from keras_resnext.training.precision import precision
 from keras_resnext.training.recipe import Recipe
 from keras_resnext.training.run_folder import EVENTS, RUN_FILES
-from keras_resnext.training.session import Session
+from keras_resnext.training.train import Session, train
 
 EASY = Recipe(learning_rate=0.05)
 
@@ -268,8 +267,8 @@ def test_no_clock_is_read_in_a_process_that_is_deterministic(
     tmp_path, dataset, make_model, monkeypatch
 ):
     """Whatever the recipe of this run is: TensorFlow would refuse to."""
-    monkeypatch.setattr("keras_resnext.training.run.is_op_determinism_enabled", lambda: True)
-    monkeypatch.setattr("keras_resnext.training.run.timed", None)
+    monkeypatch.setattr("keras_resnext.training.loop.is_op_determinism_enabled", lambda: True)
+    monkeypatch.setattr("keras_resnext.training.loop.timed", None)
     summary = run(make_model(), dataset, replace(EASY, epochs=1), tmp_path / "run")
     assert summary["waiting_for_data"] is None and summary["epochs"] == 1
 
@@ -308,7 +307,7 @@ from io import StringIO
 import keras, numpy as np
 from rich.console import Console
 from keras_resnext.data.datasets import Dataset, Part
-from keras_resnext.training.fit import train
+from keras_resnext.training.train import train
 from keras_resnext.training.recipe import Recipe
 
 class Interrupting(Console):

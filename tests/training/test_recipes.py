@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from keras_resnext.data.augment import find_augmentation
+from keras_resnext.data.augment import parse_augmentation
 from keras_resnext.data.datasets import load_dataset
-from keras_resnext.data.mixing import find_mixing
+from keras_resnext.data.mixing import parse_mixing
 from keras_resnext.models import variants
 from keras_resnext.models.config import ResNetConfig
 from keras_resnext.training.recipe import (
@@ -74,8 +74,8 @@ def test_every_recipe_is_whole(name, tmp_path):
     recipe = get_recipe(name)
     assert recipe.name == name and recipe.about.endswith(".")
     assert bool(recipe.paper) == bool(recipe.model)
-    find_augmentation(recipe.augmentation or "none")
-    find_mixing(recipe.mixing)
+    parse_augmentation(recipe.augmentation or "none")
+    parse_mixing(recipe.mixing)
     if recipe.model:
         variants.get(recipe.model).config.replace(**recipe.network)
     for one in (recipe, recipe.smoke()):
