@@ -1,41 +1,46 @@
-"""What comes before and after a network, as `keras.applications.imagenet_utils` has it."""
+"""The steps before and after a network, as in `keras.applications.imagenet_utils`."""
 
 import contextlib
 import functools
 import sys
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 
-from keras_resnext.errors import DownloadError, one_of
+from keras_resnext.checks import check, choice
+from keras_resnext.errors import DownloadError
 from keras_resnext.layers.image_input import IMAGENET, is_imagenet
 from keras_resnext.layers.preprocessing import IMAGENET_MEAN, IMAGENET_STD, warn_unlike_pixels
 from keras_resnext.models.description import description
 
 
-def preprocess_input(x, data_format=None, model=None):
+def preprocess_input(
+    x: np.ndarray | keras.KerasTensor,
+    data_format: str | None = None,
+    model: keras.Model | None = None,
+) -> np.ndarray | keras.KerasTensor:
     """Normalize images of the right size, as the functions of that name in keras.applications do.
 
-    Where they must be resized and cropped first, `keras_resnext.preprocessing` is for all of it.
+    Use `keras_resnext.preprocessing` for images that must be resized and cropped first.
 
     Args:
-        x: array or tensor of images, of one or a batch, of values from 0 to 255.
-        data_format: `"channels_first"` or `"channels_last"`; None for Keras's setting.
-        model: the `keras.Model` that they are for, whose own mean and standard deviation are
-            taken. None takes ImageNet's, which most published networks of the family want.
+        x: array or tensor, one image or a batch, with values from 0 to 255.
+        data_format: `"channels_first"`, `"channels_last"`, or None for Keras's data format.
+        model: `keras.Model` whose mean and standard deviation are used. None means ImageNet's,
+            which most published networks of the family expect.
 
     Returns:
         A float array or tensor like `x`, which is not changed.
 
     Raises:
-        ValueError: for an unknown data format, or images of other than 3 channels.
+        ValueError: If the data format is unknown, or the images do not have 3 channels.
 
     Warns:
-        UserWarning: if the values of an array cannot be from 0 to 255: if they are normalized
-            already.
+        UserWarning: If the values of an array cannot be from 0 to 255, as if it had been
+            normalized already.
 
     Example:
-
     >>> import numpy as np
     >>> [round(v, 2) for v in preprocess_input(np.full((1, 1, 1, 3), 255.0)).ravel().tolist()]
     [2.25, 2.43, 2.64]
@@ -44,16 +49,16 @@ def preprocess_input(x, data_format=None, model=None):
     own = (model and description(model).preprocessing) or {}
     mean, std = own.get("mean", IMAGENET_MEAN), own.get("std", IMAGENET_STD)
     data_format = data_format or keras.config.image_data_format()
-    one_of("data_format", data_format, ("channels_last", "channels_first"))
+    check("data_format", data_format, choice(("channels_last", "channels_first")))
     first = data_format == "channels_first"
-    given = tuple(x.shape if hasattr(x, "shape") else np.shape(x))
-    if len(given) not in (3, 4) or given[-3 if first else -1] != 3:
+    shape = tuple(x.shape if hasattr(x, "shape") else np.shape(x))
+    if len(shape) not in (3, 4) or shape[-3 if first else -1] != 3:
         raise ValueError(
-            f"`x` needs images of 3 channels, one or a batch, {data_format}. "
-            f"Received: x of shape {given}"
+            f"Invalid value for `x`. Expected images of 3 channels, one or a batch, {data_format}. "
+            f"Received: x of shape {shape}"
         )
-    shape = (3, 1, 1) if first else (3,)
-    scale, shift = (np.reshape(np.array(v, "float32"), shape) for v in (std, mean))
+    axes = (3, 1, 1) if first else (3,)
+    scale, shift = (np.reshape(np.array(v, "float32"), axes) for v in (std, mean))
     if isinstance(x, np.ndarray):
         return ((x / np.float32(255) - shift) / scale).astype("float32")
     x = keras.ops.convert_to_tensor(x)
@@ -62,26 +67,29 @@ def preprocess_input(x, data_format=None, model=None):
     return (x / 255 - keras.ops.cast(shift, x.dtype)) / keras.ops.cast(scale, x.dtype)
 
 
-def decode_predictions(preds, top=5, class_names=None):
+def decode_predictions(
+    preds: np.ndarray | keras.KerasTensor,
+    top: int = 5,
+    class_names: Sequence[str] | keras.Model | None = None,
+) -> list[list[tuple]]:
     """Name the best classes of each image.
 
     Args:
         preds: array or tensor `(batch, classes)` of probabilities or logits.
-        top: int, how many classes to give.
-        class_names: sequence of str in the order of the outputs; or the `keras.Model` that gave
-            `preds` and knows them (see `describe`). None takes those of ImageNet's 1000 classes,
-            which Keras downloads once.
+        top: int, number of classes per image.
+        class_names: sequence of str in the order of the outputs; or the `keras.Model` that made
+            `preds` and knows them (see `describe`). None means ImageNet's 1000 classes, whose
+            names Keras downloads once.
 
     Returns:
-        A list for each image, the best first, of tuples `(class_id, class_name, score)`: for
-        ImageNet WordNet's identifier, such as `"n02123045"`, else the index of the output.
+        A list per image, the best first, of tuples `(class_id, class_name, score)`; the
+        identifier is WordNet's for ImageNet, such as `"n02123045"`, else the index of the output.
 
     Raises:
-        ValueError: if `preds` is no batch of that many classes, or, a `DownloadError`, if the
-            names of ImageNet are needed and not to be had.
+        ValueError: If `preds` is not a batch of that many classes.
+        DownloadError: If ImageNet's names are needed and cannot be downloaded.
 
     Example:
-
     >>> import numpy as np
     >>> decode_predictions(np.array([[0.25, 0.75]]), top=1, class_names=["cat", "dog"])
     [[(1, 'dog', 0.75)]]
@@ -94,8 +102,9 @@ def decode_predictions(preds, top=5, class_names=None):
     pairs = imagenet_classes() if is_imagenet(class_names) else tuple(enumerate(class_names))
     if preds.ndim != 2 or preds.shape[1] != len(pairs):
         raise ValueError(
-            f"`preds` needs the shape (batch, {len(pairs)}), one column for each of the class "
-            f"names (`class_names`; ImageNet's 1000 by default). Received: {preds.shape}"
+            f"Invalid value for `preds`. Expected the shape (batch, {len(pairs)}), one column per "
+            "class name (`class_names`; ImageNet's 1000 by default). Received: preds of shape "
+            f"{preds.shape}"
         )
     best = np.argsort(-preds, axis=1, kind="stable")[:, :top]
     return [
@@ -105,32 +114,29 @@ def decode_predictions(preds, top=5, class_names=None):
 
 
 @functools.cache
-def imagenet_classes():
-    """Return ImageNet's classes in the order of the outputs, by Keras's list of them.
-
-    Returns:
-        tuple of 1000 pairs of WordNet's identifier and a name.
+def imagenet_classes() -> tuple[tuple[str, str], ...]:
+    """Return WordNet's identifiers and names of ImageNet's classes, from Keras's list.
 
     Raises:
-        DownloadError: if Keras cannot download its list.
+        DownloadError: If Keras cannot download its list.
     """
     falling = -np.arange(1000.0)[None]
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # of its progress
+        with contextlib.redirect_stdout(sys.stderr):  # the progress bar
             (rows,) = keras.applications.imagenet_utils.decode_predictions(falling, top=1000)
     except Exception as error:  # Keras raises no narrower one
         raise DownloadError(
-            "The names of ImageNet's classes are not here and cannot be downloaded: give "
-            f"`class_names`, or see to a network once. Keras says: {error}"
+            "The names of ImageNet's classes are missing and cannot be downloaded: give "
+            f"`class_names`, or connect to a network once. Keras says: {error}"
         ) from error
     return tuple((identifier, name) for identifier, name, _ in rows)
 
 
-def _known_names(model):
+def _known_names(model: keras.Model) -> Sequence[str] | None:
     names = description(model).class_names
     if names is None and model.output_shape[-1] != 1000:
         raise ValueError(
             f'The model "{model.name}" does not know the names of its classes: give them, or write '
-            "them into it with `keras_resnext.describe`."
+            "them into the model with `keras_resnext.describe`."
         )
     return names

@@ -1,19 +1,19 @@
-"""What the processor of this machine can do."""
+"""The features of this machine's processor."""
 
 import platform
 from pathlib import Path
 
 
 def is_x86() -> bool:
-    """Say whether it is an x86-64, for which TensorFlow brings oneDNN's kernels."""
+    """Return whether it is an x86-64, for which TensorFlow brings oneDNN's kernels."""
     return platform.machine() in ("x86_64", "AMD64")
 
 
 def processor_flags() -> set[str]:
-    """Give what the processor can do, as Linux names it; nothing elsewhere."""
+    """Return the processor's features as Linux names them; an empty set elsewhere."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return set()
-    found = [line for line in lines if line.startswith(("flags", "Features"))]
-    return set(found[0].split(":", 1)[1].split()) if found else set()
+    flags = next((line for line in lines if line.startswith(("flags", "Features"))), ":")
+    return set(flags.split(":", 1)[1].split())

@@ -137,7 +137,7 @@ WRONG = [
     (["train", "--output", "/proc/nothing"], '"/proc/nothing" cannot be written'),
     (["info", "ResNet_20"], 'Unknown model "ResNet_20". Did you mean "ResNet20"?'),
     (["train", "--epochs", "5", "--set", "epochs=3"], "Both --epochs and --set epochs are given"),
-    (["train", "--restarts", "-1"], "--restarts. Expected at least 0"),
+    (["train", "--restarts", "-1"], "`--restarts`. Expected an integer of at least 0"),
     (["train", "--overwrite", "--restarts", "1"], "--overwrite begins anew"),
     (["train", "--resume", "runs/x", "--epochs", "3"], "Received: --epochs"),
     (["train", "--smoke", "--model", "InceptionV3"], '"InceptionV3" has no tiny form'),
@@ -148,7 +148,7 @@ WRONG = [
     (["profile", "--output", "no/p.png"], "--output. Expected a file in a folder that is there"),
     (["data", "show", "--output", "no/p.png"], "--output. Expected a file in a folder"),
     (["predict", DIGITS, "a.jpg", "--weights", "b.h5"], "has its own weights"),
-    (["benchmark", DIGITS, "--image-size", "320"], "--image-size is of named networks"),
+    (["benchmark", DIGITS, "--image-size", "320"], "--image-size is for named networks"),
     (["benchmark", "ResNet20", "--precision", "int8"], "None of the forms keras, folded has the"),
     ([], "the following arguments are required: COMMAND"),
 ]

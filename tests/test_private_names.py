@@ -41,6 +41,11 @@ def _model():
     return keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
 
 
+def _function():
+    image = keras.Input((1,))
+    return keras.Function(image, keras.ops.relu(image))
+
+
 def _compiled():
     model = _model()
     model.compile("sgd", "mse")
@@ -75,11 +80,10 @@ PRIVATE = (
         ),
         lambda: keras.Layer,
     ),
-    Row("_nodes_by_depth", ("models/features.py", "weights/fold.py"), lambda: _model()._functional),
-    Row("_functional", ("weights/fold.py",), _model),
+    Row("_nodes_by_depth", ("models/features.py", "weights/fold.py"), _function),
     Row(
         "_keras_history",
-        ("models/description.py", "models/remat.py", "weights/fold.py"),
+        ("models/remat.py",),
         lambda: keras.Input((1,)),
     ),
     # The compiled loss without the regularization.

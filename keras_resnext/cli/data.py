@@ -179,7 +179,7 @@ def _policy(options: argparse.Namespace) -> int:
     classifier = load_classifier(options)
     with quiet_tensorflow():
         from keras_resnext.data.policy_search import search_policy, write_found
-        from keras_resnext.evaluation.predict import as_predictor
+        from keras_resnext.evaluation.classifier import as_predictor
     size = options.image_size or classifier.preprocessing.size
     dataset = load_dataset(options.data, size, options.seed)
     predict, dataset = as_predictor(classifier, dataset)

@@ -1,10 +1,12 @@
 """predict, export, benchmark and convert."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from keras_resnext.checks import check, integer
 from keras_resnext.cli.shared import (
     PROGRAM,
     Command,
@@ -14,6 +16,10 @@ from keras_resnext.cli.shared import (
     quiet_tensorflow,
     set_argument,
 )
+from keras_resnext.model_files import find_model, find_trained_model, open_model
+
+if TYPE_CHECKING:
+    from keras_resnext.evaluation.classifier import Classifier
 
 
 def _convert_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,8 +43,9 @@ MODEL_HELP = "a run's folder, a .keras file, or a name (see list) with --weights
 
 
 def classifier_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that name a trained model."""
     parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
-    parser.add_argument("--weights", metavar="FILE", help="of a named network: as in train")
+    parser.add_argument("--weights", metavar="FILE", help="weights of a named network, as in train")
     parser.add_argument(
         "--image-size", type=int, metavar="PIXELS", help="default: the run's or the model's own"
     )
@@ -48,7 +55,7 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
     classifier_arguments(parser)
     add = parser.add_argument
     add("images", nargs="+", metavar="IMAGE", help="files, and folders with images in or below")
-    add("--top", type=int, default=5, metavar="N", help="classes an image; default: %(default)s")
+    add("--top", type=int, default=5, metavar="N", help="classes per image; default: %(default)s")
     add("--batch-size", type=int, default=32, metavar="N", help="default: %(default)s")
     add("--json", action="store_true", help="print JSON")
     add(
@@ -59,11 +66,17 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    _at_least_one("--top", options.top)
-    _at_least_one("--batch-size", options.batch_size)
-    classifier = load_classifier(options, answers_only=True)
+    check("--top", options.top, integer(1))
+    check("--batch-size", options.batch_size, integer(1))
+    find_trained_model(options.model, options.weights)
+    with quiet_tensorflow():
+        from keras_resnext.evaluation.throughput import one_operation_at_a_time
 
-    from keras_resnext.evaluation.predict import find_images, predict
+        one_operation_at_a_time()
+    classifier = load_classifier(options)
+
+    from keras_resnext.evaluation.image_files import find_images
+    from keras_resnext.evaluation.predict import predict
 
     paths = find_images(options.images)
     answers = predict(classifier, paths, options.top, options.batch_size)
@@ -72,29 +85,23 @@ def _predict(options: argparse.Namespace) -> int:
 
         answers = explain_files(classifier, answers, options.explain)
     answers = list(answers)
-    _SHOW_ANSWERS[options.json](answers)
+    if options.json:
+        print_json(answers)
+    else:
+        _print_answers(answers)
     faults = [answer["error"] for answer in answers if "error" in answer]
     for fault in faults:
         print(f"{PROGRAM}: error: {fault}", file=sys.stderr)
     return 1 if faults else 0
 
 
-def load_classifier(options: argparse.Namespace, answers_only: bool = False):
-    from keras_resnext.evaluation.source import find_model
-
-    find_model(options.model, options.weights)
+def load_classifier(options: argparse.Namespace) -> "Classifier":
+    """Load the model that the command line names; a wrong name is answered before any import."""
+    find_trained_model(options.model, options.weights)
     with quiet_tensorflow():
-        from keras_resnext.evaluation.predict import load_classifier
-        from keras_resnext.evaluation.throughput import one_operation_at_a_time
+        from keras_resnext.evaluation.classifier import load_classifier
 
-        if answers_only:
-            one_operation_at_a_time()
         return load_classifier(options.model, options.weights, options.image_size)
-
-
-def _at_least_one(name: str, value: int) -> None:
-    if value < 1:
-        raise ValueError(f"Invalid value for {name}. Expected at least 1. Received: {value}")
 
 
 def _print_answers(answers: Sequence[dict]) -> None:
@@ -106,15 +113,15 @@ def _print_answers(answers: Sequence[dict]) -> None:
     table.add_column("class", overflow="fold")
     table.add_column("probability", justify="right")
     for answer in answers:
-        for place, found in enumerate(answer.get("classes", ())):
+        for place, row in enumerate(answer.get("classes", ())):
             image = answer["image"] if place == 0 else ""
-            table.add_row(image, found["name"], f"{found['probability']:.2%}")
+            table.add_row(image, row["name"], f"{row['probability']:.2%}")
         table.add_section()
     if table.row_count:
         Console(markup=False).print(table)  # a name may have brackets
-    explained = [answer["explanation"] for answer in answers if "explanation" in answer]
-    if explained:
-        print(f"Explained in {', '.join(explained)}")
+    pictures = [answer["explanation"] for answer in answers if "explanation" in answer]
+    if pictures:
+        print(f"Explained in {', '.join(pictures)}")
 
 
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
@@ -132,7 +139,7 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="images to check with, and, for int8, to calibrate with; a few hundred are enough",
     )
-    add("-o", "--output", required=True, metavar="PATH", help="of the file or folder to write")
+    add("-o", "--output", required=True, metavar="PATH", help="file or folder to write")
 
 
 def _export(options: argparse.Namespace) -> int:
@@ -142,7 +149,7 @@ def _export(options: argparse.Namespace) -> int:
     check_path(options.output, options.format)
     classifier = load_classifier(options)
 
-    from keras_resnext.evaluation.predict import ImageBatches, find_images, read_image
+    from keras_resnext.evaluation.image_files import ImageBatches, find_images, read_image
     from keras_resnext.export import export_model
 
     if options.preprocess and classifier.model.inputs[0].dtype == "uint8":
@@ -166,7 +173,12 @@ def _export(options: argparse.Namespace) -> int:
 
 def _benchmark_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("models", nargs="+", metavar="MODEL", help="names (see list) and .keras files")
+    add(
+        "models",
+        nargs="+",
+        metavar="MODEL",
+        help="names (see list), .keras files and folders of runs",
+    )
     add(
         "--forms",
         nargs="+",
@@ -183,40 +195,42 @@ def _benchmark_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--batch-size", nargs="+", type=int, default=[1, 16], metavar="N", help="default: 1 16")
     add("--image-size", type=int, metavar="PIXELS", help="default: the model's own")
-    add("--seconds", type=float, default=2.0, metavar="X", help="of each; default: %(default)s")
+    add(
+        "--seconds",
+        type=float,
+        default=2.0,
+        metavar="X",
+        help="time per measurement; default: %(default)s",
+    )
     add("--json", action="store_true", help="print JSON")
     add("--plot", metavar="FILE", help="write a picture (PNG)")
 
 
 def _benchmark(options: argparse.Namespace) -> int:
-    from keras_resnext.models import variants
-
     check_folder_of("--plot", options.plot)
-    names = [m if os.path.isfile(m) else variants.get(m).name for m in options.models]
-    files = [name for name in names if os.path.isfile(name)]
+    sources = [find_model(model) for model in options.models]
+    files = [source for source in sources if isinstance(source, Path)]
     if options.image_size and files:
-        raise ValueError(f"--image-size is of named networks: {files[0]} has its own.")
+        raise ValueError(f"--image-size is for named networks: {files[0]} has its own.")
     with quiet_tensorflow():
-        import keras
-
-        from keras_resnext.applications import create_model
-        from keras_resnext.evaluation.throughput import check, one_operation_at_a_time, throughput
-    one_operation_at_a_time()
-    check(options.forms, options.precision, options.batch_size)
-    shape = (options.image_size, options.image_size, 3) if options.image_size else None
-    rows = []
-    for name in names:
-        if os.path.isfile(name):
-            model = keras.saving.load_model(name, compile=False)
-        else:
-            model = create_model(name, input_shape=shape)
-        measured = throughput(
-            model, options.forms, options.precision, options.batch_size, options.seconds
+        from keras_resnext.evaluation.throughput import (
+            check_measurable,
+            one_operation_at_a_time,
+            throughput,
         )
-        for row in measured:
+    one_operation_at_a_time()
+    measured = options.forms, options.precision, options.batch_size
+    check_measurable(*measured)
+    rows = []
+    for source in sources:
+        model = open_model(source, image_size=options.image_size)
+        for row in throughput(model, *measured, options.seconds):
             rows.append(row)
             print(_measurement(row), file=sys.stderr)
-    _SHOW_THROUGHPUT[options.json](rows)
+    if options.json:
+        print_json(rows)
+    else:
+        _print_throughput(rows)
     if options.plot:
         from keras_resnext.plots import plot_throughput
 
@@ -227,7 +241,7 @@ def _benchmark(options: argparse.Namespace) -> int:
 def _measurement(row: dict) -> str:
     return (
         f"{row['model']}, {row['form']}, {row['precision']}, batch of {row['batch_size']}: "
-        f"{row['images_per_second']:.3g} images a second"
+        f"{row['images_per_second']:.3g} images per second"
     )
 
 
@@ -251,14 +265,9 @@ def _print_throughput(rows: Sequence[dict]) -> None:
     Console().print(table)
 
 
-_SHOW_ANSWERS = {False: _print_answers, True: print_json}
-
-
-_SHOW_THROUGHPUT = {False: _print_throughput, True: print_json}
-
 COMMANDS = (
-    Command("predict", "Say what is on images.", _predict_arguments, _predict),
+    Command("predict", "Classify images.", _predict_arguments, _predict),
     Command("export", "Write a model for another runtime.", _export_arguments, _export),
-    Command("benchmark", "Measure how fast networks answer.", _benchmark_arguments, _benchmark),
+    Command("benchmark", "Measure how fast networks predict.", _benchmark_arguments, _benchmark),
     Command("convert", "Convert weights to Keras, or to timm.", _convert_arguments, _convert),
 )

@@ -1,4 +1,4 @@
-"""What this machine is, what will be chosen on it, and what is known to go wrong there."""
+"""What this machine is, what will be chosen on it, and known faults there."""
 
 import time
 from collections.abc import Callable
@@ -21,12 +21,12 @@ SECONDS = 1.5
 
 @dataclass(frozen=True)
 class Fault:
-    """A row of the table of what is known to go wrong.
+    """A row of the table of known faults.
 
     Args:
-        holds: Says whether it does on this machine.
-        text: What, and what to do.
-        thread: Where it was reported, or None if it is no fault of anyone's.
+        holds: Function that returns whether this machine has the fault.
+        text: str, the fault and what to do about it.
+        thread: str, where it was reported, or None if it is no fault of any project.
     """
 
     holds: Callable[[], bool]
@@ -95,30 +95,28 @@ FAULTS = (
 
 
 def examine(measure: bool = True) -> dict:
-    """Say what this machine is and what will be chosen on it.
+    """Return what this machine is and what will be chosen on it.
 
     Args:
-        measure: Whether to time a grouped convolution, some ten seconds.
+        measure: bool, whether to time a grouped convolution, some ten seconds.
 
     Returns:
-        ``versions``, ``backend``, ``device``, ``devices``, ``bfloat16`` (whether the processor
-        has it), ``onednn`` (whether TensorFlow uses it; None on other backends), ``precision``
-        and ``strategy`` (what "auto" takes), ``faults`` (text and thread of each that is known)
-        and ``milliseconds`` (of one 3x3 convolution of 32 groups, forwards and backwards, by
-        dtype; empty if not measured).
+        A dictionary: `versions`, `backend`, `device`, `devices`, `bfloat16` (whether the processor
+        has it), `onednn` (whether TensorFlow uses it; None on other backends), `precision` and
+        `strategy` (what "auto" chooses), `faults` (text and thread of each) and `milliseconds` (of
+        one 3x3 convolution of 32 groups, forwards and backwards, by dtype; empty if not measured).
 
     Example:
 
     >>> examine(measure=False)["precision"] in ("float32", "mixed_bfloat16", "mixed_float16")
     True
     """
-    found = devices()
-    several = len(found) > 1
+    several = len(devices()) > 1
     return {
         "versions": package_versions(),
         "backend": keras.backend.backend(),
         "device": device(),
-        "devices": found,
+        "devices": devices(),
         "bfloat16": bool(processor_flags() & BFLOAT16_FLAGS),
         "onednn": _onednn(),
         "precision": resolve("auto"),
@@ -129,23 +127,16 @@ def examine(measure: bool = True) -> dict:
 
 
 def timing(dtype: str) -> float:
-    """Time one 3x3 convolution of ResNeXt-50, forwards and backwards, in training.
-
-    Args:
-        dtype: That it computes in.
-
-    Returns:
-        Milliseconds a step, the median.
-    """
+    """Return the median milliseconds of a 3x3 convolution of ResNeXt-50 in training, by dtype."""
     policy = "float32" if dtype == "float32" else f"mixed_{dtype}"
     layer = GroupedConv2D(SHAPE[-1], 3, padding="same", groups=GROUPS, dtype=policy)
     model = keras.Sequential([keras.Input(SHAPE[1:]), layer])
     model.compile("sgd", "mse")
     x = ops.ones(SHAPE)
     model.train_on_batch(x, x)
-    taken, end = [], time.perf_counter() + SECONDS
-    while time.perf_counter() < end or not taken:
+    seconds, end = [], time.perf_counter() + SECONDS
+    while time.perf_counter() < end or not seconds:
         begin = time.perf_counter()
         model.train_on_batch(x, x)
-        taken.append(time.perf_counter() - begin)
-    return 1e3 * sorted(taken)[len(taken) // 2]
+        seconds.append(time.perf_counter() - begin)
+    return 1e3 * sorted(seconds)[len(seconds) // 2]

@@ -1,35 +1,37 @@
 """Which part of a picture spoke for a class: Grad-CAM."""
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from keras_resnext.evaluation.predict import Classifier
+from keras_resnext.evaluation.classifier import Classifier
 from keras_resnext.models.description import warn_of_range
 from keras_resnext.models.features import feature_extractor
 from keras_resnext.plots import plot_explanation
 
 
-def grad_cam(model: keras.Model, images: np.ndarray, classes: np.ndarray | None = None):
+def grad_cam(
+    model: keras.Model, images: np.ndarray, classes: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Show where the last feature map spoke for a class.
 
-    ``ReLU(sum_k a_k A_k)`` over the channels k of the feature map A, where ``a_k`` is the mean of
-    the gradient of the class's logit by ``A_k``. From a feature map that goes through global
-    average pooling into a dense layer, as in all networks of this package, that gradient is the
-    layer's weight divided by the number of pixels: nothing needs to be differentiated.
+    `ReLU(sum_k a_k A_k)` over the channels k of the feature map A, where `a_k` is the mean of the
+    gradient of the class's logit with respect to `A_k`. From a feature map that goes through
+    global average pooling into a dense layer, as in all networks of this package, that gradient is
+    the layer's weight divided by the number of pixels: nothing needs to be differentiated.
 
     Args:
-        model: Of this package, with its classifier; trained, folded or loaded.
-        images: As the model takes them, (batch, height, width, channels).
-        classes: The class to explain of each image. Default: the highest.
+        model: `keras.Model` of this package, with its classifier; trained, folded or loaded.
+        images: Array of images as the model takes them, (batch, height, width, channels).
+        classes: Array with the class to explain of each image. Defaults to the highest.
 
     Returns:
-        Two arrays: float32 maps (batch, rows, columns) of the size of the feature map, of which
-        the highest pixel is 1 (or all are 0: nothing spoke for the class), and the model's
-        outputs (batch, classes).
+        A tuple of two arrays: float32 maps (batch, rows, columns) of the size of the feature map,
+        of which the highest pixel is 1 (or all are 0: nothing spoke for the class), and the
+        model's outputs (batch, classes).
 
     Raises:
         ValueError: If the model does not end so, or is not of this package.
@@ -52,19 +54,22 @@ class GradCAM:
     """`grad_cam` of one model, for many batches.
 
     Args:
-        model: As for `grad_cam`.
+        model: `keras.Model`, as for `grad_cam`.
     """
 
-    def __init__(self, model: keras.Model):
-        self.kernel = keras.ops.convert_to_numpy(_classifier(model).kernel)
+    def __init__(self, model: keras.Model) -> None:
+        self.kernel = keras.ops.convert_to_numpy(_last_layer(model).kernel)
         features = list(feature_extractor(model).output.values())[-1]
         self.both = keras.Model(model.inputs, {"map": features, "outputs": model.output})
 
-    def __call__(self, images: np.ndarray, classes: np.ndarray | None = None):
+    def __call__(
+        self, images: np.ndarray, classes: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return what `grad_cam` returns."""
         warn_of_range(self.both, images)
-        found = self.both.predict_on_batch(images)
-        outputs = np.asarray(found["outputs"])
-        feature_map = np.asarray(found["map"]).astype("float32")
+        results = self.both.predict_on_batch(images)
+        outputs = np.asarray(results["outputs"])
+        feature_map = np.asarray(results["map"]).astype("float32")
         if keras.config.image_data_format() == "channels_first":
             feature_map = np.moveaxis(feature_map, 1, -1)
         if classes is None:
@@ -75,16 +80,18 @@ class GradCAM:
         return np.divide(maps, highest, out=np.zeros_like(maps), where=highest > 0), outputs
 
 
-def explain_files(classifier: Classifier, answers: Iterable[dict], folder: str | Path):
+def explain_files(
+    classifier: Classifier, answers: Iterable[dict], folder: str | Path
+) -> Iterator[dict]:
     """Draw what spoke for the best class of each image.
 
     Args:
-        classifier: From `load_classifier`.
-        answers: From `predict`.
-        folder: For the pictures, which are named after the images.
+        classifier: `Classifier` that `load_classifier` returns.
+        answers: Iterable of the dictionaries that `predict` yields.
+        folder: str, path of a folder for the pictures, which are named after the images.
 
     Yields:
-        The answers, with `explanation`, the path of the picture, where there is no error.
+        The same dictionaries, those without an error with `explanation`, the path of the picture.
 
     Raises:
         ValueError: As `grad_cam`.
@@ -110,7 +117,7 @@ def _first_free(path: Path) -> Path:
     return next(p for p in itertools.chain([path], numbered) if not p.exists())
 
 
-def _classifier(model):
+def _last_layer(model: keras.Model) -> keras.Layer:
     layers = keras.layers
     kinds = [type(layer) for layer in model.layers if not isinstance(layer, layers.Dropout)]
     if kinds[-2:] != [layers.GlobalAveragePooling2D, layers.Dense]:

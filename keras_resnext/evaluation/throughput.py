@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_resnext.errors import unknown
+from keras_resnext.checks import check, choice, integers
 from keras_resnext.export import FORMATS, PRECISIONS, check_format, export_model
 from keras_resnext.weights.fold import fold_batch_norm, with_dtype_policy
 
@@ -26,23 +26,24 @@ def throughput(
     batch_sizes: Sequence[int] = (1, 16),
     seconds: float = 2.0,
 ) -> Iterator[dict]:
-    """Time a network's answers to random images, batch after batch.
+    """Time a network on random images, batch after batch.
 
     Args:
-        model: Of one input, images; where their size is open, 224 pixels.
-        forms: "keras" (``predict_on_batch`` of the model as it is), "folded" (the same, batch norm
-            folded), or a format of ``keras_resnext.export``.
-        precisions: "float32", "bfloat16", "int8". A form that has not one of them is left out.
-        batch_sizes: Images a batch.
-        seconds: To measure each for, at least; there are five runs at least.
+        model: `keras.Model` of one input, images; if their size is open, 224 pixels.
+        forms: Sequence of "keras" (`predict_on_batch` of the model as it is), "folded" (the same,
+            batch norm folded), or formats of `keras_resnext.export`.
+        precisions: Sequence of "float32", "bfloat16" or "int8". A form without one of them is left
+            out.
+        batch_sizes: Sequence of int, images per batch.
+        seconds: float, the least time to measure each combination for, in at least five runs.
 
     Yields:
-        For each combination ``model``, ``form``, ``precision``, ``batch_size``,
-        ``compile_seconds`` (until the first answer: casting, exporting, tracing),
-        ``latency_ms`` (the median time of a batch) and ``images_per_second``.
+        For each combination a dictionary with `model`, `form`, `precision`, `batch_size`,
+        `compile_seconds` (until the first answer: casting, exporting, tracing), `latency_ms` (the
+        median time of a batch) and `images_per_second`.
 
     Raises:
-        ValueError: For an unknown form or precision, and a format that cannot be written here.
+        ValueError: If a form or precision is unknown, or a format cannot be written here.
 
     Example:
 
@@ -51,25 +52,21 @@ def throughput(
     >>> [(row["form"], row["batch_size"]) for row in rows]
     [('folded', 1), ('folded', 16)]
     """
-    check(forms, precisions, batch_sizes)
+    check_measurable(forms, precisions, batch_sizes)
     for form in forms:
         for precision in precisions:
             if precision in _precisions(form):
                 yield from _measured(model, form, precision, batch_sizes, seconds)
 
 
-def check(forms: Sequence[str], precisions: Sequence[str], batch_sizes: Sequence[int]) -> None:
-    """Refuse what ``throughput`` cannot measure here.
-
-    Raises:
-        ValueError: As ``throughput``.
-    """
+def check_measurable(
+    forms: Sequence[str], precisions: Sequence[str], batch_sizes: Sequence[int]
+) -> None:
+    """Raise a `ValueError` for what `throughput` cannot measure here."""
     for form in forms:
-        if form not in FORMS:
-            raise ValueError(unknown("form", form, FORMS))
+        check("form", form, choice(FORMS))
     for precision in precisions:
-        if precision not in PRECISIONS:
-            raise ValueError(unknown("precision", precision, PRECISIONS))
+        check("precision", precision, choice(PRECISIONS))
         if not any(precision in _precisions(form) for form in forms):
             able = [form for form in FORMS if precision in _precisions(form)]
             raise ValueError(
@@ -79,17 +76,16 @@ def check(forms: Sequence[str], precisions: Sequence[str], batch_sizes: Sequence
         for form in forms:
             if form in FORMATS and precision in _precisions(form):
                 check_format(form, precision)
-    if not batch_sizes or min(batch_sizes) < 1:
-        raise ValueError(f"`batch_sizes` must be positive. Received: {batch_sizes}")
+    check("batch_sizes", list(batch_sizes), integers(1))
 
 
 def one_operation_at_a_time() -> None:
     """Keep TensorFlow from running several operations at once, in this process, on a CPU.
 
-    A convolution takes all cores; that of a shortcut beside one of the main branch only takes the
-    cache from it: ResNeXt-50 answers up to 7 % faster when they take turns. For processes that do
-    nothing but answer: input pipelines share these threads. Where TensorFlow has begun, and on
-    other backends, nothing changes.
+    A convolution uses all cores; that of a shortcut beside one of the main branch only takes the
+    cache from it: ResNeXt-50 answers up to 7 % faster when they take turns. This is for processes
+    that only predict: input pipelines share these threads. If TensorFlow has already started, and
+    on other backends, nothing changes.
 
     Example:
 
@@ -98,18 +94,12 @@ def one_operation_at_a_time() -> None:
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        with contextlib.suppress(RuntimeError):  # it has begun
+        with contextlib.suppress(RuntimeError):  # it has started
             tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
 def median_seconds(step: Callable[[], object], seconds: float, least: int = 5) -> float:
-    """The median time of a step.
-
-    Args:
-        step: To call again and again.
-        seconds: For at least so long,
-        least: and at least so often.
-    """
+    """Return the median time of a step, called for some seconds and at least so often."""
     times = []
     while len(times) < least or sum(times) < seconds:
         start = time.perf_counter()
@@ -122,7 +112,9 @@ def _precisions(form: str) -> tuple[str, ...]:
     return FORMATS[form].precisions if form in FORMATS else tuple(POLICIES)
 
 
-def _measured(model, form, precision, batch_sizes, seconds) -> Iterator[dict]:
+def _measured(
+    model: keras.Model, form: str, precision: str, batch_sizes: Sequence[int], seconds: float
+) -> Iterator[dict]:
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         run = make_runner(model, form, precision, Path(folder))
@@ -145,16 +137,17 @@ def _measured(model, form, precision, batch_sizes, seconds) -> Iterator[dict]:
 
 
 def make_runner(model: keras.Model, form: str, precision: str, folder: Path) -> Callable:
-    """Give the function that answers batches.
+    """Return the function from a NumPy batch to NumPy outputs.
 
     Args:
-        model: As for ``throughput``.
-        form: One of ``FORMS``.
-        precision: One that the form has.
-        folder: For the file of an exported form, which is needed only until the first batch.
+        model: `keras.Model`, as for `throughput`.
+        form: str, one of `FORMS`.
+        precision: str, one that the form has.
+        folder: Path of a folder for the file of an exported form, which is needed only until the
+            first batch.
 
     Returns:
-        From a NumPy batch to NumPy outputs.
+        The function.
     """
     if form in MAKERS:
         network = MAKERS[form](model, POLICIES[precision])
@@ -169,7 +162,7 @@ def make_runner(model: keras.Model, form: str, precision: str, folder: Path) -> 
 MAKERS = {"keras": with_dtype_policy, "folded": fold_batch_norm}
 
 
-def _images(model, count: int) -> np.ndarray:
+def _images(model: keras.Model, count: int) -> np.ndarray:
     shape = (count, *(size or OPEN_SIZE for size in model.input_shape[1:]))
     random = np.random.default_rng(0)
     if model.inputs[0].dtype == "uint8":

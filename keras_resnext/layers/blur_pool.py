@@ -1,8 +1,9 @@
-"""Downsampling that blurs first, so that a shifted image gives a shifted answer."""
+"""Downsampling that blurs first, so that a shifted image gives a shifted output."""
 
 import keras
 from keras import ops
 
+from keras_resnext.checks import check, integer
 from keras_resnext.layers.image_layer import ImageLayer
 
 
@@ -13,62 +14,56 @@ class BlurPool2D(ImageLayer):
     The border is reflected, so that a constant image stays constant.
 
     Args:
-        strides: int, the subsampling in height and width.
-        **kwargs: of `ImageLayer`: `data_format`, and what every Keras layer takes.
+        strides: int, subsampling of height and width.
+        **kwargs: Arguments of `ImageLayer` and `keras.layers.Layer`.
 
     Input shape:
-        `(batch, height, width, channels)`, or channels first by `data_format`.
+        `(batch, height, width, channels)`, or channels first, depending on `data_format`.
 
     Output shape:
         Height and width divided by `strides`, rounded up.
-
-    Raises:
-        ValueError: if `strides` is not a positive integer.
 
     Reference:
         [Zhang, 2019](https://arxiv.org/abs/1904.11486)
 
     Example:
-
     >>> import numpy as np
     >>> image = np.arange(4, dtype="float32").reshape(1, 1, 4, 1)
     >>> np.array(BlurPool2D()(image)).ravel().tolist()
     [0.5, 2.0]
     """
 
-    def __init__(self, strides=2, **kwargs):
+    def __init__(self, strides: int = 2, **kwargs) -> None:
         super().__init__(**kwargs)
-        if not isinstance(strides, int) or isinstance(strides, bool) or strides < 1:
-            raise ValueError(f"`strides` must be a positive integer. Received: strides={strides!r}")
+        check("strides", strides, integer(1))
         self.strides = strides
 
-    def call(self, inputs):
-        # [1, 2, 1] / 4 is the mean of two neighbours, twice. Pooling has a fast kernel, with its
-        # gradient, where depthwise convolution on a CPU has not.
+    def call(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
+        # [1, 2, 1] / 4 is the mean of two neighbors, twice. Pooling has a fast kernel and
+        # gradient on a CPU, depthwise convolution has not.
         x = self._reflected(inputs)
-        x = ops.average_pool(x, 2, strides=1, padding="valid", data_format=self.data_format)
-        return ops.average_pool(
-            x, 2, strides=self.strides, padding="valid", data_format=self.data_format
-        )
+        for strides in (1, self.strides):
+            x = ops.average_pool(x, 2, strides, padding="valid", data_format=self.data_format)
+        return x
 
-    def _reflected(self, inputs):
+    def _reflected(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
         for axis in self.spatial_axes:
-            # One pixel has no neighbour to reflect: it is its own.
+            # A single pixel has no neighbor to reflect: it is its own.
             second = 0 if inputs.shape[axis] == 1 else 1
             before = _slice(inputs, axis, second, second + 1)
             after = _slice(inputs, axis, -1 - second, -second or None)
             inputs = ops.concatenate([before, inputs, after], axis=axis)
         return inputs
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         shape = list(input_shape)
         for axis in self.spatial_axes:
             shape[axis] = None if shape[axis] is None else -(-shape[axis] // self.strides)
         return tuple(shape)
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {**super().get_config(), "strides": self.strides}
 
 
-def _slice(x, axis, begin, end):
+def _slice(x: keras.KerasTensor, axis: int, begin: int, end: int | None) -> keras.KerasTensor:
     return x[(slice(None),) * axis + (slice(begin, end),)]

@@ -1,15 +1,17 @@
 """Grouped convolution, the split-transform-merge of ResNeXt, as fast as the machine has it."""
 
 import math
+from collections.abc import Callable
 
 import keras
 from keras import ops
 
+from keras_resnext.checks import check, choice
 from keras_resnext.layers import backends
 
 FORMULATIONS = ("auto", "native", "split", "merged", "dense")
-# Merged groups are at least this many channels wide. Measured on CPUs: narrower ones leave
-# the vector units idle, wider ones multiply more zeros than they save.
+# Least width of merged groups, in channels. Measured on CPUs: narrower ones leave the vector
+# units idle, wider ones multiply more zeros than they save.
 MERGED_WIDTH = 16
 
 
@@ -20,41 +22,45 @@ class GroupedConv2D(keras.layers.Conv2D):
     Arguments, weights and saved weights are those of `keras.layers.Conv2D(groups=...)`,
     which on the TensorFlow backend sends every grouped convolution through XLA, hundreds of
     times slower on a CPU than needed. Here the formulation is chosen when the layer is
-    traced: the native grouped kernel where it is fast forwards and backwards (TensorFlow
+    traced: the native grouped kernel where it is fast forward and backward (TensorFlow
     with oneDNN outside XLA, any GPU, PyTorch), and elsewhere (XLA on a CPU, JAX on a CPU,
-    TensorFlow without oneDNN) the form (b) of the ResNeXt paper's figure 3: convolutions
+    TensorFlow without oneDNN) form (b) of the ResNeXt paper's figure 3: convolutions
     side by side, their outputs concatenated.
 
     Args:
-        filters: int, the number of output channels, divisible by `groups`.
+        filters: int, number of output channels, divisible by `groups`.
         kernel_size: int or pair of ints, height and width of the kernel.
-        strides, data_format, dilation_rate, groups, activation, use_bias, **kwargs: as in
-            `keras.layers.Conv2D`.
+        strides: int or pair of ints, as in `keras.layers.Conv2D`.
         padding: `"valid"` or `"same"` as in Keras, or `"torch"`: the same number of zeros on
-            both sides, `dilation * (kernel - 1) / 2`, as PyTorch's networks have it. At
-            stride 1 that is `"same"`; at stride 2 it is not.
-        formulation: how groups are computed; the numbers are the same up to rounding.
-            `"auto"` chooses. `"native"` is the grouped kernel of the backend. `"split"` is
-            one convolution a group. `"merged"` joins neighbouring groups through a
-            block-diagonal kernel until each has at least 16 channels, then splits.
-            `"dense"` joins them all.
+            both sides, `dilation * (kernel - 1) / 2`, as in PyTorch's networks. At stride 1
+            that is `"same"`; at stride 2 it is not.
+        data_format: `"channels_last"`, `"channels_first"` or None for Keras's data format.
+        dilation_rate: int or pair of ints, as in `keras.layers.Conv2D`.
+        groups: int, number of groups; it divides the filters and the input's channels.
+        activation: Activation function, its name or None.
+        use_bias: bool, whether a bias is added.
+        formulation: `"auto"`, `"native"`, `"split"`, `"merged"` or `"dense"`, how groups are
+            computed; the numbers are the same up to rounding. `"auto"` chooses. `"native"` is
+            the grouped kernel of the backend. `"split"` is one convolution per group.
+            `"merged"` joins neighboring groups through a block-diagonal kernel until each has
+            at least 16 channels, then splits. `"dense"` joins them all.
+        **kwargs: Arguments of `keras.layers.Conv2D`.
 
     Input shape:
         `(batch, height, width, channels)`, or `(batch, channels, height, width)` with
-        `data_format="channels_first"`, where the backend has it.
+        `data_format="channels_first"`, where the backend supports it.
 
     Output shape:
         `(batch, new_height, new_width, filters)`, or with the channels first.
 
     Raises:
-        ValueError: if `groups` divides neither the filters nor the channels of the input, if
-            `formulation` or `padding` is unknown, or if `"torch"` padding cannot be symmetric.
+        ValueError: If `groups` does not divide the filters or the channels of the input, or
+            if `"torch"` padding cannot be symmetric.
 
     Reference:
         [Xie et al., 2017, section 3.3](https://arxiv.org/abs/1611.05431)
 
     Example:
-
     >>> import numpy as np
     >>> layer = GroupedConv2D(64, 3, strides=2, padding="torch", groups=32)
     >>> tuple(layer(np.ones((1, 14, 14, 64), "float32")).shape)
@@ -63,34 +69,27 @@ class GroupedConv2D(keras.layers.Conv2D):
 
     def __init__(
         self,
-        filters,
-        kernel_size,
-        strides=(1, 1),
-        padding="valid",
-        data_format=None,
-        dilation_rate=(1, 1),
-        groups=1,
-        activation=None,
-        use_bias=True,
+        filters: int,
+        kernel_size: int | tuple[int, int],
+        strides: int | tuple[int, int] = (1, 1),
+        padding: str = "valid",
+        data_format: str | None = None,
+        dilation_rate: int | tuple[int, int] = (1, 1),
+        groups: int = 1,
+        activation: Callable | str | None = None,
+        use_bias: bool = True,
         *,
-        formulation="auto",
+        formulation: str = "auto",
         **kwargs,
-    ):
-        if formulation not in FORMULATIONS:
-            raise ValueError(
-                f"`formulation` must be one of {', '.join(FORMULATIONS)}. "
-                f"Received: formulation={formulation!r}"
-            )
-        symmetric = isinstance(padding, str) and padding.lower() == "torch"
-        if not symmetric and str(padding).lower() not in ("valid", "same"):
-            raise ValueError(
-                f"`padding` must be one of valid, same, torch. Received: padding={padding!r}"
-            )
+    ) -> None:
+        padding = padding.lower() if isinstance(padding, str) else padding
+        check("padding", padding, choice(("valid", "same", "torch")))
+        check("formulation", formulation, choice(FORMULATIONS))
         super().__init__(
             filters,
             kernel_size,
             strides=strides,
-            padding="valid" if symmetric else padding,
+            padding="valid" if padding == "torch" else padding,
             data_format=data_format,
             dilation_rate=dilation_rate,
             groups=groups,
@@ -98,13 +97,15 @@ class GroupedConv2D(keras.layers.Conv2D):
             use_bias=use_bias,
             **kwargs,
         )
+        self.padding = padding
         self.formulation = formulation
-        if symmetric:
-            self.padding = "torch"
+        if padding == "torch":
             self._check_symmetric()
 
-    def convolution_op(self, inputs, kernel):
-        if not keras.backend.is_float_dtype(inputs.dtype):  # which a kernel must not become
+    def convolution_op(
+        self, inputs: keras.KerasTensor, kernel: keras.KerasTensor
+    ) -> keras.KerasTensor:
+        if not keras.backend.is_float_dtype(inputs.dtype):  # or the kernel would become integers
             inputs = ops.cast(inputs, self.compute_dtype)
         kernel = ops.cast(ops.convert_to_tensor(kernel), inputs.dtype)
         formulation = self._formulation_for(inputs)
@@ -124,7 +125,7 @@ class GroupedConv2D(keras.layers.Conv2D):
         ]
         return ops.concatenate(outputs, axis=channels)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         if self.padding != "torch":
             return super().compute_output_shape(input_shape)
         first = 1 if self.data_format == "channels_last" else 2
@@ -135,35 +136,35 @@ class GroupedConv2D(keras.layers.Conv2D):
             shape[axis] = None if size is None else -(-size // stride)
         return tuple(shape)
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {**super().get_config(), "formulation": self.formulation}
 
-    def _check_symmetric(self):
+    def _check_symmetric(self) -> None:
         for size, rate in zip(self.kernel_size, self.dilation_rate, strict=True):
             if (size - 1) * rate % 2:
                 raise ValueError(
-                    '`padding="torch"` is symmetric, which an even kernel cannot be: use an odd '
-                    f'`kernel_size`, or padding="same". Received: kernel_size={self.kernel_size}'
+                    "Invalid value for `kernel_size`. Expected odd sizes with the symmetric "
+                    f'padding="torch". Received: kernel_size={self.kernel_size}'
                 )
 
-    def _formulation_for(self, inputs):
+    def _formulation_for(self, inputs: keras.KerasTensor) -> str:
         if self.groups == 1:
             return "native"
         if self.formulation == "auto":
             return "native" if backends.current().native_groups_are_fast(inputs) else "merged"
         return self.formulation
 
-    def _groups_joined(self, formulation, channels):
+    def _groups_joined(self, formulation: str, channels: int) -> int:
         if formulation == "merged":
             width = min(channels, self.filters) // self.groups
             wanted = math.ceil(MERGED_WIDTH / width)
             return next(n for n in range(1, self.groups + 1) if self._divides(n, wanted))
         return {"split": 1, "dense": self.groups}[formulation]
 
-    def _divides(self, joined, wanted):
+    def _divides(self, joined: int, wanted: int) -> bool:
         return self.groups % joined == 0 and (joined >= wanted or joined == self.groups)
 
-    def _convolve(self, inputs, kernel):
+    def _convolve(self, inputs: keras.KerasTensor, kernel: keras.KerasTensor) -> keras.KerasTensor:
         padding = self.padding
         if padding == "torch":
             reach = zip(self.kernel_size, self.dilation_rate, strict=True)
@@ -174,15 +175,14 @@ class GroupedConv2D(keras.layers.Conv2D):
 
 
 # Keras addresses a layer in a weights file by the name of its class: with the name of Keras's
-# own layer, files go both ways.
+# own layer, each loads the files of the other.
 GroupedConv2D.__name__ = "Conv2D"
 
 
-def _block_diagonal(kernel, groups, joined):
-    """Join every `joined` neighbouring groups of a kernel into one, with zeros between them.
+def _block_diagonal(kernel: keras.KerasTensor, groups: int, joined: int) -> keras.KerasTensor:
+    """Join every `joined` neighboring groups of a kernel into one, with zeros between them.
 
-    A kernel of shape `(height, width, inputs, outputs)` becomes one of shape
-    `(height, width, joined * inputs, outputs)`.
+    The result has the shape `(height, width, joined * inputs, outputs)`.
     """
     if joined == 1:
         return kernel
@@ -190,8 +190,8 @@ def _block_diagonal(kernel, groups, joined):
     kernel = ops.reshape(
         kernel, (height, width, inputs, groups // joined, joined, outputs // groups)
     )
-    # Padding, of which the gradient is a slice: masking with zeros, whose gradient is a sum
-    # over seven axes, ends in a segmentation fault in XLA (JAX 0.10, on a CPU with AVX2).
+    # Padding, whose gradient is a slice: the gradient of a mask is a sum over seven axes, a
+    # segmentation fault in XLA (JAX 0.10, on a CPU with AVX2).
     none = (0, 0)
     rows = [
         ops.pad(kernel[..., row : row + 1, :], [none] * 4 + [(row, joined - row - 1), none])

@@ -1,6 +1,7 @@
 """A network's input that knows what images belong there, and what the outputs are called."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import keras
 
@@ -9,10 +10,10 @@ IMAGENET = "imagenet"
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """What a file of a network says of its use.
+    """What the file of a network says about its use.
 
     Attributes:
-        preprocessing: dict, the arguments of the `Preprocessing` layer that makes its images.
+        preprocessing: dict, arguments of the `Preprocessing` layer that makes its images.
         class_names: tuple of str in the order of the outputs; `"imagenet"` for ImageNet's 1000.
     """
 
@@ -20,8 +21,8 @@ class Description:
     class_names: tuple[str, ...] | str | None = None
 
 
-def is_imagenet(class_names):
-    """Whether class names are `"imagenet"`: they may be an array too, which compares by element."""
+def is_imagenet(class_names: Sequence[str] | str | None) -> bool:
+    """Return whether class names are `"imagenet"`; safe for an array, which compares by element."""
     return isinstance(class_names, str) and class_names == IMAGENET
 
 
@@ -29,31 +30,37 @@ def is_imagenet(class_names):
 class ImageInput(keras.layers.InputLayer):
     """`keras.layers.InputLayer` with a description of the network, which is saved with it.
 
-    A file of the network, or a model of its features, begins with the same input layer, and so
+    A file of the network, or a model of its features, begins with the same input layer and so
     keeps the description; `keras.models.clone_model` gives a copy an input of its own, without.
     `keras_resnext.describe` writes it.
 
     Args:
-        shape: tuple, the image's.
-        preprocessing: dict of the arguments of a `Preprocessing` layer; or None.
-        class_names: sequence of str, one an output; `"imagenet"`; or None.
-        **kwargs: as in `keras.layers.InputLayer`.
+        shape: tuple, shape of an image.
+        preprocessing: dict, arguments of a `Preprocessing` layer; or None.
+        class_names: sequence of str, one per output; `"imagenet"`; or None.
+        **kwargs: Arguments of `keras.layers.InputLayer`.
 
     Example:
-
     >>> layer = ImageInput((32, 32, 3), class_names=("cat", "dog"))
     >>> ImageInput.from_config(layer.get_config()).description.class_names
     ('cat', 'dog')
     """
 
-    def __init__(self, shape=None, *, preprocessing=None, class_names=None, **kwargs):
+    def __init__(
+        self,
+        shape: tuple | None = None,
+        *,
+        preprocessing: dict | None = None,
+        class_names: Sequence[str] | str | None = None,
+        **kwargs,
+    ) -> None:
         super().__init__(shape, **kwargs)
         if class_names is not None and not is_imagenet(class_names):
             class_names = tuple(map(str, class_names))
-        # A dataclass: Keras would take a dict for a holder of layers.
+        # A dataclass, as Keras would track the layers within a dict.
         self.description = Description(preprocessing, class_names)
 
-    def get_config(self):
+    def get_config(self) -> dict:
         preprocessing, names = self.description.preprocessing, self.description.class_names
         own = {
             "preprocessing": preprocessing and dict(preprocessing),

@@ -7,27 +7,27 @@ from keras_resnext.layers import backends
 
 
 class Rematerialized(keras.layers.Layer):
-    """A part of a network that keeps its inputs alone, and is computed again for the gradient.
+    """A part of a network that stores its inputs only, and is computed again for the gradient.
 
     Its weights, batch statistics and random numbers are what they would be without.
 
     Args:
-        part: `keras.Model` of a list of inputs and a list of outputs.
-        **kwargs: as in `keras.layers.Layer`.
+        part: `keras.Model` with a list of inputs and a list of outputs.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
         inputs: list of tensors.
-        training: bool; where it is False, nothing is computed twice.
+        training: bool; if False, nothing is computed twice.
 
     Reference:
         [Chen et al., 2016](https://arxiv.org/abs/1604.06174)
     """
 
-    def __init__(self, part, **kwargs):
+    def __init__(self, part: keras.Model, **kwargs) -> None:
         super().__init__(autocast=False, **kwargs)
         self.part = part
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: list, training: bool = False) -> list:
         if not training:
             return keras.tree.flatten(self.part(inputs, training=False))
         variables = self.part.non_trainable_variables
@@ -40,10 +40,10 @@ class Rematerialized(keras.layers.Layer):
             variable.assign(value)
         return outputs
 
-    def _run(self, weights, state, inputs):
-        """Without side effects: the second time must not count the batch's statistics again."""
+    def _run(self, weights: list, state: list, inputs: list) -> tuple[list, list]:
+        """Call the part without side effects, or the batch's statistics would count twice."""
         outputs, after = self.part.stateless_call(weights, state, inputs, training=True)
         return keras.tree.flatten(outputs), after
 
-    def compute_output_spec(self, inputs, training=False):
+    def compute_output_spec(self, inputs: list, training: bool = False) -> list:
         return self.part.compute_output_spec(inputs)

@@ -5,45 +5,44 @@ import keras
 
 @keras.saving.register_keras_serializable("keras_resnext")
 class ScaledAdd(keras.layers.Layer):
-    """`x + scale * y`, for a residual branch `y` that is kept small.
+    """Add a scaled residual branch to its shortcut: `x + scale * y`.
 
     With more than a thousand filters the residual branches of an Inception-ResNet make
     training diverge early unless they are scaled down before they are added.
 
     Args:
-        scale: float, what the second input is multiplied with.
-        **kwargs: as in `keras.layers.Layer`.
+        scale: float, factor of the second input.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Input shape:
-        A pair of tensors of the same shape, the shortcut and the branch.
+        Pair of tensors of the same shape, the shortcut and the branch.
 
     Output shape:
-        That of the first.
+        Same as the first input.
 
     Reference:
         [Szegedy et al., 2016, section 3.3](https://arxiv.org/abs/1602.07261)
 
     Example:
-
     >>> import numpy as np
     >>> y = ScaledAdd(0.5)([np.ones((1, 2)), np.ones((1, 2))])
     >>> float(y[0, 0])
     1.5
     """
 
-    def __init__(self, scale, **kwargs):
+    def __init__(self, scale: float, **kwargs) -> None:
         super().__init__(**kwargs)
         self.scale = float(scale)
 
-    def build(self, input_shape):
+    def build(self, input_shape: list) -> None:
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs: list) -> keras.KerasTensor:
         x, y = inputs
         return x + y * self.scale
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: list) -> tuple:
         return tuple(input_shape[0])
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {**super().get_config(), "scale": self.scale}

@@ -3,47 +3,44 @@
 import keras
 from keras import ops
 
+from keras_resnext.checks import check, integer, number
+
 
 class ScheduledDrop(keras.layers.Layer):
     """The base of the layers that drop parts of their input in training.
 
-    The number of training steps taken is a weight of the layer, so that a saved model goes on
+    The number of training steps taken is a weight of the layer, so that a loaded model resumes
     where it stopped.
 
     Args:
-        rate: float, 0 <= rate < 1, the share that is dropped in the end.
-        schedule_steps: int, the training steps over which the rate rises linearly from 0 to
-            `rate`; 0 keeps it constant. It may be set until the model is first trained.
-        seed: int, of the layer's random numbers; None draws one.
-
-    Raises:
-        ValueError: if an argument is out of its range.
+        rate: float, 0 <= rate < 1, share that is dropped in the end.
+        schedule_steps: int, training steps over which the rate rises linearly from 0 to `rate`;
+            0 means a constant rate. It may be set until the model is first trained.
+        seed: int or None, seed of the random numbers; None draws one.
+        **kwargs: Arguments of `keras.layers.Layer`.
     """
 
-    def __init__(self, rate, schedule_steps=0, seed=None, **kwargs):
+    def __init__(
+        self, rate: float, schedule_steps: int = 0, seed: int | None = None, **kwargs
+    ) -> None:
         super().__init__(**kwargs)
-        if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 <= rate < 1:
-            raise ValueError(f"`rate` needs 0 <= rate < 1. Received: rate={rate!r}")
+        check("rate", rate, number(0, below=1))
         self.rate = rate
         self.schedule_steps = schedule_steps
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
     @property
-    def schedule_steps(self):
-        """The training steps over which the rate rises; 0: it is constant."""
+    def schedule_steps(self) -> int:
+        """Training steps over which the rate rises; 0 if it is constant."""
         return self._schedule_steps
 
     @schedule_steps.setter
-    def schedule_steps(self, steps):
-        if not isinstance(steps, int) or isinstance(steps, bool) or steps < 0:
-            raise ValueError(
-                "`schedule_steps` must be an integer, 0 or more. "
-                f"Received: schedule_steps={steps!r}"
-            )
+    def schedule_steps(self, steps: int) -> None:
+        check("schedule_steps", steps, integer(0))
         self._schedule_steps = steps
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple) -> None:
         self.step = self.add_weight(
             name="step",
             shape=(),
@@ -54,41 +51,40 @@ class ScheduledDrop(keras.layers.Layer):
             aggregation="only_first_replica",
         )
 
-    def current_rate(self):
-        """The rate at the step that is being taken, a float32 scalar."""
+    def current_rate(self) -> keras.KerasTensor:
+        """Return the rate of the current step, a float32 scalar."""
         if not self.schedule_steps:
             return ops.convert_to_tensor(self.rate, "float32")
         done = ops.minimum(ops.convert_to_tensor(self.step) / self.schedule_steps, 1.0)
         return self.rate * done
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: keras.KerasTensor, training: bool = False) -> keras.KerasTensor:
         if not training or not self.rate:
             return inputs
         outputs = self.drop(inputs, self.current_rate())
         self.step.assign_add(1.0)
         return outputs
 
-    def drop(self, inputs, rate):
+    def drop(self, inputs: keras.KerasTensor, rate: keras.KerasTensor) -> keras.KerasTensor:
         """Return the inputs with the share `rate`, a scalar tensor, dropped."""
         raise NotImplementedError
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict:
         own = {"rate": self.rate, "schedule_steps": self.schedule_steps, "seed": self.seed}
         return {**super().get_config(), **own}
 
 
-def set_schedule_steps(model, steps):
+def set_schedule_steps(model: keras.Model, steps: int) -> None:
     """Let the rates of every DropBlock and DropPath in a model rise over `steps` steps.
 
     Args:
-        model: `keras.Model`, before it is first trained.
-        steps: int, the training steps; 0 keeps the rates constant.
+        model: `keras.Model` that has not been trained yet.
+        steps: int, number of training steps; 0 means constant rates.
 
     Example:
-
     >>> from keras_resnext import DropPath
     >>> model = keras.Sequential([DropPath(0.2)])
     >>> set_schedule_steps(model, 1000)

@@ -10,24 +10,23 @@ from keras_resnext.layers.image_layer import ImageLayer
 class UpsampleAdd(ImageLayer):
     """Add a feature map to one of twice its height and width: `upsample(x[0]) + x[1]`.
 
-    Every pixel of the first is repeated to 2x2; where the second has an odd size, the last
-    row or column of repetitions is left out.
+    Every pixel of the first is repeated to 2x2; if the second has an odd size, the last row or
+    column of repetitions is left out.
 
     Args:
-        **kwargs: of `ImageLayer`: `data_format`, and what every Keras layer takes.
+        **kwargs: Arguments of `ImageLayer` and `keras.layers.Layer`.
 
     Input shape:
         List of two tensors, `(batch, (height + 1) // 2, (width + 1) // 2, channels)` and
-        `(batch, height, width, channels)`, or channels first by `data_format`.
+        `(batch, height, width, channels)`, or channels first, depending on `data_format`.
 
     Output shape:
-        That of the second.
+        Same as the second input.
 
     Reference:
         [Chen et al., 2019](https://arxiv.org/abs/1807.03848)
 
     Example:
-
     >>> import numpy as np
     >>> small, large = np.ones((1, 2, 2, 1), "float32"), np.zeros((1, 3, 4, 1), "float32")
     >>> y = UpsampleAdd()([small, large])
@@ -35,14 +34,14 @@ class UpsampleAdd(ImageLayer):
     ((1, 3, 4, 1), 1.0)
     """
 
-    def call(self, inputs):
+    def call(self, inputs: list) -> keras.KerasTensor:
         small, large = inputs
-        last = self.data_format == "channels_last"
         for axis in self.spatial_axes:
             small = ops.repeat(small, 2, axis=axis)
-        height, width = ops.shape(large)[1:3] if last else ops.shape(large)[2:]
+        height, width = (ops.shape(large)[axis] for axis in self.spatial_axes)
+        last = self.data_format == "channels_last"
         small = small[:, :height, :width] if last else small[:, :, :height, :width]
         return small + large
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: list) -> tuple:
         return input_shape[1]

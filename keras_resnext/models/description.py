@@ -97,9 +97,10 @@ def warn_of_range(model, images):
 
 def image_inputs_like(model):
     """New inputs for a copy of a model, with the descriptions of its own."""
+    made_by = {id(x.output): x for x in model.layers if isinstance(x, keras.layers.InputLayer)}
 
     def like(tensor):
-        layer = tensor._keras_history.operation
+        layer = made_by[id(tensor)]
         return type(layer).from_config(layer.get_config()).output
 
     return keras.tree.map_structure(like, model.input)

@@ -10,6 +10,7 @@ from keras import ops
 from keras_resnext.data.cache import identity
 from keras_resnext.data.parts import Dataset
 from keras_resnext.data.pipeline import part_batches, test_edge
+from keras_resnext.model_files import load_file
 from keras_resnext.training.losses import ends_in_softmax
 from keras_resnext.training.recipe import Recipe
 from keras_resnext.training.run_folder import write_whole
@@ -126,14 +127,7 @@ def load_teacher(path: str | Path, dataset: Dataset) -> keras.Model:
     Raises:
         ValueError: If it cannot be loaded, or has other classes or images.
     """
-    path = Path(path)
-    path = path / "model.keras" if path.is_dir() else path
-    if not path.is_file():
-        raise ValueError(f'The teacher "{path}" is no file. Expected a .keras file, or a run.')
-    try:
-        teacher = keras.saving.load_model(path, compile=False)
-    except (ValueError, OSError, TypeError) as error:
-        raise ValueError(f'The teacher "{path}" cannot be loaded: {error}') from error
+    teacher = load_file(path)
     if teacher.output_shape[1:] != (dataset.classes,):
         raise ValueError(
             f'The teacher "{path}" returns outputs of shape {teacher.output_shape[1:]}, the data '

@@ -8,6 +8,7 @@ import keras
 
 from keras_resnext.applications import create_model
 from keras_resnext.checks import check, integer, optional
+from keras_resnext.model_files import load_file
 from keras_resnext.models import variants
 from keras_resnext.models.baselines import is_baseline
 from keras_resnext.training.optimizers import STAGES, stage_of
@@ -44,7 +45,7 @@ def fine_tuned_model(
     (None, 3)
     """
     if is_ours(weights):
-        source = keras.saving.load_model(weights, compile=False)
+        source = load_file(weights)
     else:
         weights_of, contract = _published(name, weights, contract)
         source = create_model(name, include_top=False, weights=weights_of, **contract)

@@ -12,7 +12,9 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-MODEL, BEST, CHECKPOINT = "model.keras", "best.keras", "checkpoint.safetensors"
+from keras_resnext.model_files import MODEL
+
+BEST, CHECKPOINT = "best.keras", "checkpoint.safetensors"
 HISTORY, PLOT = "history.csv", "history.png"
 CONFIG, SUMMARY = "config.json", "summary.json"
 RUN_FILES = (BEST, CHECKPOINT, CONFIG, HISTORY, PLOT, MODEL, SUMMARY)

@@ -1,1 +1,1 @@
-"""Weights that others trained: how they name them, and how they lay them out."""
+"""Weights from others: their files, names and layouts."""

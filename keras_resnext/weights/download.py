@@ -1,42 +1,43 @@
-"""Files from the hub: resumed where they broke off, checked by their hash, kept once."""
+"""Downloads from the hub: resumed where they broke off, checked by their hash, cached."""
 
 import hashlib
 import json
 import os
 import pathlib
 import time
+from typing import TYPE_CHECKING
 
 from keras_resnext.errors import DownloadError
+
+if TYPE_CHECKING:
+    import requests
 
 _CHUNK = 1 << 20
 _ATTEMPTS = 5
 _TIMEOUT = (10, 60)  # to connect, and between two chunks, in seconds
 
 
-def cache_folder():
-    """Where downloads are kept: `models/keras_resnext` in Keras's own folder."""
+def cache_folder() -> pathlib.Path:
+    """Return the folder of downloads, `models/keras_resnext` in Keras's own folder."""
     home = os.environ.get("KERAS_HOME") or pathlib.Path.home() / ".keras"
     return pathlib.Path(home) / "models" / "keras_resnext"
 
 
-def fetch(url, name, sha256=None):
-    """Return the path of a file, downloading it unless it is there.
+def fetch(url: str, name: str, sha256: str | None = None) -> pathlib.Path:
+    """Return the path of a file, downloading it if missing.
 
-    A download that breaks off is resumed, now or at the next call. Several processes may ask
-    for one file: one of them loads it. A file is at its place only once its hash is right.
+    A download that breaks off is resumed, now or by the next call. If several processes want the
+    same file, one of them downloads it. The path exists only once the hash is right.
 
     Args:
-        url: str.
-        name: str, the name of the file in the cache folder.
-        sha256: str, the SHA-256 of the file in hexadecimal, or how it begins (at least 8
-            digits); None takes the one that the Hugging Face hub sends.
-
-    Returns:
-        `pathlib.Path`.
+        url: str, address of the file.
+        name: str, name of the file in the cache folder.
+        sha256: str, SHA-256 of the file in hexadecimal, or its first digits (at least 8); None
+            means the one that the Hugging Face hub sends.
 
     Raises:
-        DownloadError: a ValueError, if there is no network, the server refuses, or the hash is
-            wrong or unknown; it says what to do.
+        DownloadError: If there is no network, the server refuses, or the hash is wrong or
+            unknown; it says what to do.
     """
     import filelock
 
@@ -45,7 +46,7 @@ def fetch(url, name, sha256=None):
         return path
     if os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "true", "yes", "on"):
         raise DownloadError(
-            f'"{name}" is not here, and HF_HUB_OFFLINE forbids to load it. {_by_hand(url, path)}'
+            f'"{name}" is missing, and HF_HUB_OFFLINE forbids its download. {_by_hand(url, path)}'
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(f"{path}.lock"):
@@ -54,13 +55,13 @@ def fetch(url, name, sha256=None):
     return path
 
 
-def _download(url, path, sha256):
+def _download(url: str, path: pathlib.Path, sha256: str | None) -> None:
     import requests
 
     partial = path.with_name(path.name + ".partial")
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            told = _attempt(url, partial, sha256)
+            sent_hash = _attempt(url, partial, sha256)
             break
         except requests.HTTPError as error:
             raise DownloadError(
@@ -70,18 +71,18 @@ def _download(url, path, sha256):
         except requests.RequestException as error:
             if attempt == _ATTEMPTS:
                 raise DownloadError(
-                    f"{url} could not be loaded ({type(error).__name__}): is there a network? "
-                    f"What has come is kept, and the next call goes on from it. "
+                    f"{url} could not be downloaded ({type(error).__name__}): is there a network? "
+                    "The part that has arrived is kept, and the next call resumes. "
                     f"{_by_hand(url, path)}"
                 ) from error
             time.sleep(0.2 * 2**attempt)
-    _check(partial, sha256 or told, url)
+    _check(partial, sha256 or sent_hash, url)
     partial.replace(path)
     _state(partial).unlink(missing_ok=True)
 
 
-def _attempt(url, partial, sha256):
-    """Load what is missing of the file, and return the hash that the server told."""
+def _attempt(url: str, partial: pathlib.Path, sha256: str | None) -> str | None:
+    """Download what is missing of the file, and return the hash that the server sent."""
     import requests
 
     state = _read_state(partial)
@@ -89,26 +90,25 @@ def _attempt(url, partial, sha256):
     headers = {"Accept-Encoding": "identity"}
     if have and state.get("etag"):
         headers |= {"Range": f"bytes={have}-", "If-Range": state["etag"]}
-    with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as answer:
-        if answer.status_code == 416:  # all of it is here
+    with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
+        if response.status_code == 416:  # nothing is missing
             return state.get("sha256")
-        answer.raise_for_status()
-        resumed = answer.status_code == 206
-        told = _told_hash(answer) or state.get("sha256")
-        if not sha256 and not told:
-            raise DownloadError(f"{url} comes without a hash to check it by, so it was not loaded.")
-        if not resumed:
+        response.raise_for_status()
+        sent_hash = _sent_hash(response) or state.get("sha256")
+        if not sha256 and not sent_hash:
+            raise DownloadError(f"{url} comes without a hash to check, so it was not downloaded.")
+        if response.status_code != 206:  # all of it again
             have = 0
-        state = {"url": url, "etag": answer.headers.get("ETag"), "sha256": told}
+        state = {"url": url, "etag": response.headers.get("ETag"), "sha256": sent_hash}
         _state(partial).write_text(json.dumps(state))
-        total = have + int(answer.headers.get("Content-Length", 0))
-        _write(answer, partial, have, total)
+        total = have + int(response.headers.get("Content-Length", 0))
+        _write(response, partial, have, total)
     if total and partial.stat().st_size < total:
         raise requests.ConnectionError("the connection ended before the file did")
-    return told
+    return sent_hash
 
 
-def _write(answer, partial, have, total):
+def _write(response: "requests.Response", partial: pathlib.Path, have: int, total: int) -> None:
     from rich import progress
 
     columns = (
@@ -121,45 +121,43 @@ def _write(answer, partial, have, total):
     with progress.Progress(*columns) as bar, partial.open("ab" if have else "wb") as file:
         task = bar.add_task(partial.name.removesuffix(".partial"), total=total or None)
         bar.update(task, completed=have)
-        for chunk in answer.iter_content(_CHUNK):
+        for chunk in response.iter_content(_CHUNK):
             file.write(chunk)
             bar.update(task, advance=len(chunk))
 
 
-def _told_hash(answer):
-    """The SHA-256 by which the hub names a large file, from the answer or what redirected to it."""
-    for each in (answer, *answer.history):
-        tag = each.headers.get("X-Linked-ETag", "").strip('W/"')
+def _sent_hash(response: "requests.Response") -> str | None:
+    """Return the SHA-256 that the hub sends with a large file or with the redirect to it."""
+    for part in (response, *response.history):
+        tag = part.headers.get("X-Linked-ETag", "").strip('W/"')
         if len(tag) == 64:
             return tag
     return None
 
 
-def _check(partial, sha256, url):
-    digest = hashlib.sha256()
+def _check(partial: pathlib.Path, sha256: str, url: str) -> None:
     with partial.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    if not digest.hexdigest().startswith(sha256.lower()):
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if not digest.startswith(sha256.lower()):
         partial.unlink()
         _state(partial).unlink(missing_ok=True)
         raise DownloadError(
-            f"{url} has the wrong hash and was deleted: SHA-256 {digest.hexdigest()}, expected "
-            f"{sha256}. Try again; if it happens twice, do not trust the server."
+            f"{url} has the wrong hash and was deleted: SHA-256 {digest}, expected {sha256}. "
+            "Try again; if it happens twice, do not trust the server."
         )
 
 
-def _state(partial):
-    """What is known of a download that is under way: from where, and which version."""
+def _state(partial: pathlib.Path) -> pathlib.Path:
+    """Return the path of what is known about an unfinished download: address and version."""
     return partial.with_name(partial.name + ".json")
 
 
-def _read_state(partial):
+def _read_state(partial: pathlib.Path) -> dict:
     try:
         return json.loads(_state(partial).read_text())
     except (OSError, ValueError):
         return {}
 
 
-def _by_hand(url, path):
-    return f"You can bring the file by hand: load {url} elsewhere and put it at {path}."
+def _by_hand(url: str, path: pathlib.Path) -> str:
+    return f"You can bring the file by hand: download {url} elsewhere and put it at {path}."

@@ -1,34 +1,43 @@
-"""What `weights=` may be: ours, timm's, PyTorch's, keras.applications', or the name of a tag."""
+"""The weights that `weights=` may name: this package's, timm's, PyTorch's, keras.applications'."""
 
 import dataclasses
 import pathlib
 import warnings
 import zipfile
+from collections.abc import Mapping
+from typing import Any
 
 import h5py
+import keras
 
+from keras_resnext.models.variants import Variant
 from keras_resnext.weights import keras_names
 from keras_resnext.weights.download import fetch
 from keras_resnext.weights.grammar import timm_form
-from keras_resnext.weights.load import blocks_of, classes_of, load_layers, load_tensors
+from keras_resnext.weights.load import Config, blocks_of, classes_of, load_layers, load_tensors
 from keras_resnext.weights.readers import read_tensors
-from keras_resnext.weights.sources import Source, source_of
+from keras_resnext.weights.sources import Checkpoint, source_of
 
 
 @dataclasses.dataclass(frozen=True)
 class KerasFile:
-    """A file that Keras saved of one of our networks."""
+    """A file that Keras saved of one of our networks.
+
+    Attributes:
+        path: `pathlib.Path` of the file.
+        classes: int, number of classes of the classifier; None if unknown.
+    """
 
     path: pathlib.Path
     classes: int | None = None
     source = None
 
-    def adapt(self, config):
-        """The configuration of the network that the weights were made for."""
+    def adapt(self, config: Config) -> Config:
+        """Return the configuration of the network that the weights were made for."""
         return config
 
-    def load(self, network, config):
-        """Give the network its weights."""
+    def load(self, network: keras.Model, config: Config) -> None:
+        """Load the weights into a network."""
         try:
             network.load_weights(self.path)
         except Exception as error:
@@ -41,106 +50,122 @@ class KerasFile:
 
 @dataclasses.dataclass(frozen=True)
 class ApplicationsFile:
-    """A file of keras.applications."""
+    """A file of keras.applications.
+
+    Attributes:
+        path: `pathlib.Path` of the file.
+        layers: dict from the name of a layer to the list of its arrays.
+        classes: int, number of classes of the classifier; None without one.
+    """
 
     path: pathlib.Path
     layers: dict
     classes: int | None = None
     source = None
 
-    def adapt(self, config):
-        """The configuration of keras.applications' network."""
+    def adapt(self, config: Config) -> Config:
+        """Return the configuration of keras.applications' network."""
         return keras_names.keras_form(config)
 
-    def load(self, network, config):
-        """Give the network its weights."""
+    def load(self, network: keras.Model, config: Config) -> None:
+        """Load the weights into a network."""
         load_layers(network, config, self.layers, f'"{self.path}"')
 
 
 @dataclasses.dataclass(frozen=True)
 class Tensors:
-    """Tensors by timm's or torchvision's names; `source` is their row of the table, if any."""
+    """Tensors by timm's or torchvision's names.
+
+    Attributes:
+        where: str, name of the tensors in an error.
+        tensors: dict of NumPy arrays.
+        source: `Checkpoint`, their row of the table; None if they are not published.
+    """
 
     where: str
     tensors: dict
-    source: Source | None = None
+    source: Checkpoint | None = None
 
-    def adapt(self, config):
-        """The configuration of timm's network."""
+    def adapt(self, config: Config) -> Config:
+        """Return the configuration of timm's network."""
         return timm_form(config)
 
-    def load(self, network, config, strict=True, advice=""):
-        """Give the network its weights; see `load_tensors`."""
+    def load(
+        self, network: keras.Model, config: Config, strict: bool = True, advice: str = ""
+    ) -> None:
+        """Load the tensors into a network; see `load_tensors`."""
         load_tensors(network, config, self.tensors, strict, self.where, advice)
 
     @property
-    def classes(self):
-        """The number of classes of the classifier; None without one."""
+    def classes(self) -> int | None:
+        """Number of classes of the classifier; None without one."""
         return classes_of(self.tensors)
 
     @property
-    def blocks(self):
-        """The blocks of each stage, of a residual network."""
+    def blocks(self) -> tuple[int, ...] | None:
+        """Number of blocks per stage; None if the network is not residual."""
         return blocks_of(self.tensors)
 
 
-def find_weights(weights, row):
-    """Return the weights that the argument of an application means; a tag is downloaded.
+Weights = KerasFile | ApplicationsFile | Tensors
+
+
+def find_weights(weights: str | pathlib.Path | Weights | None, row: Variant) -> Weights | None:
+    """Return the weights that the argument of an application names; a tag is downloaded.
 
     Args:
-        weights: None; the path of a `.keras` or `.weights.h5` file of ours, of a file of
+        weights: None; the path of a `.keras` or `.weights.h5` file of this package, of a file of
             keras.applications, of a safetensors or of a PyTorch file by timm's or torchvision's
-            names; or `"imagenet"` or another tag of a published checkpoint. What was found
-            before is given back.
-        row: the `Variant` that is built.
-
-    Returns:
-        `KerasFile`, `ApplicationsFile` or `Tensors`; or None.
+            names; or `"imagenet"` or another tag of a published checkpoint. Weights are returned
+            as they are.
+        row: `Variant` that is built.
 
     Raises:
-        ValueError: if it is none of these, before anything is built.
+        ValueError: If it is none of these, before anything is built.
     """
-    if weights is None or isinstance(weights, (KerasFile, ApplicationsFile, Tensors)):
+    if weights is None or isinstance(weights, Weights):
         return weights
     path = pathlib.Path(weights).expanduser()
     if path.is_file():
         return weights_in(path)
     if path.suffix or len(path.parts) > 1:
-        raise ValueError(f'`weights` names a file that is not there: "{weights}".')
+        raise ValueError(f'`weights` names a file that does not exist: "{weights}".')
     return published(source_of(row, str(weights)))
 
 
-def is_ours(weights):
-    """Whether `weights` is the path of a `.keras` file."""
+def is_ours(weights: str | pathlib.Path) -> bool:
+    """Return whether `weights` is the path of a `.keras` file."""
     path = pathlib.Path(weights).expanduser()
     return path.is_file() and _is_keras_archive(path)
 
 
-def _is_keras_archive(path):
+def _is_keras_archive(path: pathlib.Path) -> bool:
     return zipfile.is_zipfile(path) and "model.weights.h5" in zipfile.ZipFile(path).namelist()
 
 
-def published(source):
-    """Return the tensors of a published checkpoint, downloading its file unless it is there."""
+def published(source: Checkpoint) -> Tensors:
+    """Return the tensors of a published checkpoint, downloading its file if missing."""
     if source.noncommercial:
         warnings.warn(
-            f"{source.name} is licensed {source.licence}: not for commercial use.", stacklevel=3
+            f"{source.name} is licensed {source.license}: not for commercial use.", stacklevel=3
         )
     path = fetch(source.url, source.file_name, source.sha256)
     return Tensors(source.name, read_tensors(path), source)
 
 
-def given_tensors(given, source=None):
-    """Return the tensors of a file or a dict, which are those of a row of the table, or unknown."""
+def given_tensors(
+    given: str | pathlib.Path | Mapping[str, Any], source: Checkpoint | None = None
+) -> Tensors:
+    """Return the tensors of a file or a dict; `source` is their row of the table, if known."""
     where = "the given dict" if isinstance(given, dict) else f'"{given}"'
     return Tensors(where, read_tensors(given), source)
 
 
-def weights_in(path):
-    """Return the weights in a file, by what it begins with, whatever it is called.
+def weights_in(path: str | pathlib.Path) -> Weights:
+    """Return the weights in a file, recognized by its first bytes, whatever its name.
 
     Raises:
-        ValueError: if it is none of weights, or damaged, or not there.
+        ValueError: If the file holds no weights, or is damaged or missing.
     """
     path = pathlib.Path(path).expanduser()
     if h5py.is_hdf5(path):

@@ -1,6 +1,8 @@
-"""Batch norm folded into the convolutions before it: the same network, for inference."""
+"""Batch norms folded into the convolutions before them: the same network, for inference."""
 
 import collections
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,8 +13,8 @@ from keras_resnext.models.auxiliary import AuxiliaryModel
 from keras_resnext.models.builders import undisturbed
 from keras_resnext.models.description import image_inputs_like
 
-# What is linear, with the axes of its kernel that number the outputs. These alone: what a class
-# made of one of them does else is not known.
+# Linear layers, with the number of the last axes of their kernel that count the outputs. Not their
+# subclasses, which may do more.
 _OUTPUT_AXES = {
     GroupedConv2D: 1,
     layers.DepthwiseConv1D: 2,
@@ -25,32 +27,31 @@ _OUTPUT_AXES = {
 _NORMS = (layers.BatchNormalization, BatchNormalization)
 
 
-def fold_batch_norm(model, dtype=None):
-    """Return an equal model for inference whose convolutions have taken in their batch norm.
+def fold_batch_norm(model: keras.Model, dtype: str | None = None) -> keras.Model:
+    """Return an equal model for inference with batch norms folded into the layers before them.
 
-    A batch norm of fixed statistics multiplies and shifts each channel; where it directly follows a
-    convolution (grouped and depthwise ones too) or a dense layer, the kernel can do the one and a
-    bias the other. A batch norm stays as it is after a sum or a concatenation (where pre-activation
+    A batch norm with fixed statistics multiplies and shifts each channel; directly after a
+    convolution (also a grouped or depthwise one) or a dense layer, the kernel can multiply and a
+    bias shift instead. A batch norm stays after a sum or a concatenation (where pre-activation
     blocks begin; in `multi_kernel` and `multi_dilation` blocks), after a convolution whose output
-    has other readers too, and within a layer of its own (`SelectiveKernel`).
+    is also used elsewhere, and within another layer (`SelectiveKernel`).
 
     Args:
         model: functional or Sequential `keras.Model`, of this package or any other, on any
             backend; models nested in it are folded as well. It is not changed, and shares no
-            weight with what is returned.
-        dtype: the name of a Keras dtype policy, such as `"mixed_bfloat16"`, for every layer but
-            those that give the outputs, which compute in float32 then. None keeps each layer's.
+            weight with the result.
+        dtype: str, name of a Keras dtype policy such as `"mixed_bfloat16"` for every layer except
+            those that compute the outputs, which use float32 then. None keeps each layer's.
 
     Returns:
-        A `keras.Model` with the same inputs, outputs and names of layers, less those of the
-        folded batch norms. It saves and loads like any other. Its outputs differ by rounding
-        only. It is not meant to be trained: it has no batch statistics to train with.
+        A `keras.Model` with the same inputs, outputs and layer names, without the folded batch
+        norms. It saves and loads like any other, and its outputs differ by rounding only. It is
+        not meant for training, as it has no batch statistics.
 
     Raises:
-        ValueError: for a subclassed model, whose graph of layers is not known.
+        ValueError: If the model is subclassed, as the graph of its layers is not known.
 
     Example:
-
     >>> import keras_resnext
     >>> folded = fold_batch_norm(keras_resnext.ResNeXt35(weights=None))
     >>> any("norm" in layer.name for layer in folded.layers)
@@ -59,21 +60,17 @@ def fold_batch_norm(model, dtype=None):
     return _rebuilt(model, dict(_foldable(model)), dtype)
 
 
-def with_dtype_policy(model, dtype):
-    """Return the same network under another dtype policy, with weights of its own.
+def with_dtype_policy(model: keras.Model, dtype: str) -> keras.Model:
+    """Return a copy of a network under another dtype policy, with weights of its own.
 
     Args:
         model: functional or Sequential `keras.Model`. It is not changed.
-        dtype: as for `fold_batch_norm`.
-
-    Returns:
-        A `keras.Model` with the same inputs, outputs, layers and weights.
+        dtype: str, name of a Keras dtype policy, as for `fold_batch_norm`.
 
     Raises:
-        ValueError: for a subclassed model, whose graph of layers is not known.
+        ValueError: If the model is subclassed, as the graph of its layers is not known.
 
     Example:
-
     >>> import keras_resnext
     >>> model = with_dtype_policy(keras_resnext.ResNeXt35(weights=None), "mixed_bfloat16")
     >>> model.get_layer("stem_conv").compute_dtype, model.get_layer("predictions").compute_dtype
@@ -83,8 +80,8 @@ def with_dtype_policy(model, dtype):
     return _rebuilt(model, {}, dtype)
 
 
-def _rebuilt(model, norms, dtype):
-    """The model with each batch norm of `norms` in the layer that is its key."""
+def _rebuilt(model: keras.Model, norms: dict, dtype: str | None) -> keras.Model:
+    """Return the model with each batch norm of `norms` folded into the layer that is its key."""
     clones = _Clones(norms, set(_last(model)), dtype)
     with undisturbed(len(model.layers)):
         result = clones.of_model(model)
@@ -96,27 +93,28 @@ def _rebuilt(model, norms, dtype):
     return result
 
 
-def _last(model):
-    """The operations that give a model's outputs, also from within the models at its end."""
+def _last(model: keras.Model) -> Iterator[keras.Operation]:
+    """Yield the operations that compute a model's outputs, also within the models at its end."""
+    makers = _makers(_calls(model))
     for x in model.outputs:
-        operation = x._keras_history.operation
+        operation = makers[id(x)]
         yield from _last(operation) if _is_graph(operation) else (operation,)
 
 
-def _is_graph(operation):
+def _is_graph(operation: keras.Operation) -> bool:
     return isinstance(operation, keras.Model) and bool(getattr(operation, "inputs", None))
 
 
 class _Clones:
-    """What `keras.models.clone_model` asks for: the clone of a layer, and its outputs."""
+    """The functions for `keras.models.clone_model`: the clone of a layer, and its outputs."""
 
-    def __init__(self, norms, last, dtype):
+    def __init__(self, norms: dict, last: set, dtype: str | None) -> None:
         self.norms, self.folded = norms, set(norms.values())
         self.last, self.dtype = last, dtype
         self.made, self.models, self.skipped = {}, {}, set()
 
-    def of_model(self, model):
-        """Keras would clone a model within the model too, but not what this package adds to it."""
+    def of_model(self, model: keras.Model) -> keras.Model:
+        """Clone a model, with what this package adds to it and Keras would leave out."""
         # A Sequential model keeps identities where its batch norms were.
         sequential = isinstance(model, keras.Sequential)
         clone = keras.models.clone_model(
@@ -129,12 +127,13 @@ class _Clones:
             clone.auxiliary_weight = model.auxiliary_weight
         return clone
 
-    def make(self, layer):
+    def make(self, layer: keras.Operation) -> keras.Operation:
+        """Return the clone of a layer, without its weights."""
         if _is_graph(layer):
             if layer not in self.models:
                 self.models[layer] = self.of_model(layer)
             return self.models[layer]
-        if layer in self.made:  # by another of the models
+        if layer in self.made:  # for another of the models
             return self.made[layer]
         if layer in self.folded:
             clone = layers.Identity(name=layer.name, dtype=layer.dtype_policy)
@@ -144,25 +143,27 @@ class _Clones:
         self.made[layer] = clone
         return clone
 
-    def call(self, clone, *args, **kwargs):
+    def call(self, clone: keras.Operation, *args, **kwargs) -> Any:
+        """Return the outputs of a clone."""
         return args[0] if clone in self.skipped else clone(*args, **kwargs)
 
-    def _config(self, layer):
+    def _config(self, layer: keras.Operation) -> dict:
         config = layer.get_config()
         if self.dtype and "dtype" in config:
             config["dtype"] = "float32" if layer in self.last else self.dtype
         if layer in self.norms:
             config["use_bias"] = True
             for key in config.keys() & {"kernel_initializer", "depthwise_initializer"}:
-                config[key] = "zeros"  # random numbers would be thrown away
+                config[key] = "zeros"  # instead of random numbers for nothing
         return config
 
 
-def _foldable(model):
-    """Yield each layer that can take in the batch norm after it, with that."""
+def _foldable(model: keras.Model) -> Iterator[tuple[keras.Operation, keras.Operation]]:
+    """Yield each layer that a batch norm can be folded into, with that batch norm."""
     graphs = _graphs(model)
     # A node may be part of several models, and a layer be called in one and normalized in another.
     nodes = {id(node): node for graph in graphs for node in _calls(graph)}.values()
+    makers = _makers(nodes)
     calls = collections.Counter(node.operation for node in nodes)
     readers = collections.Counter(id(x) for node in nodes for x in node.input_tensors)
     readers.update({id(x) for graph in graphs for x in graph.outputs})
@@ -170,25 +171,32 @@ def _foldable(model):
         norm = node.operation
         if type(norm) in _NORMS:
             x = node.input_tensors[0]
-            layer = x._keras_history.operation
+            layer = makers[id(x)]
             alone = readers[id(x)] == calls[norm] == calls[layer] == 1
             if alone and not node.arguments.kwargs.get("training") and _fits(layer, norm, x):
                 yield layer, norm
 
 
-def _graphs(model):
-    """The model and all models within it, each once."""
-    found = [model]
+def _graphs(model: keras.Model) -> list[keras.Model]:
+    """Return the model and all models within it, each once."""
+    graphs = [model]
     for node in _calls(model):
         if isinstance(node.operation, keras.Model):
-            found += _graphs(node.operation)
-    return list(dict.fromkeys(found))
+            graphs += _graphs(node.operation)
+    return list(dict.fromkeys(graphs))
 
 
-def _calls(model):
-    """The nodes of a model's graph: each a call of an operation."""
-    graph = model._functional if isinstance(model, keras.Sequential) else model
+def _makers(nodes: Iterable) -> dict[int, keras.Operation]:
+    """Return the operation that computes each tensor, by the tensor's id."""
+    return {id(x): node.operation for node in nodes for x in node.output_tensors}
+
+
+def _calls(model: keras.Model) -> list:
+    """Return the nodes of a model's graph: each a call of an operation."""
     try:
+        graph = model
+        if isinstance(model, keras.Sequential):
+            graph = keras.Function(model.inputs, model.outputs, name=model.name)
         return [node for depth in graph._nodes_by_depth.values() for node in depth]
     except AttributeError as error:
         raise ValueError(
@@ -197,12 +205,12 @@ def _calls(model):
         ) from error
 
 
-def _fits(layer, norm, x):
-    """Whether a batch norm scales exactly what the kernel of a layer can."""
+def _fits(layer: keras.Operation, norm: keras.Layer, x: keras.KerasTensor) -> bool:
+    """Return whether the kernel of a layer can scale what a batch norm scales."""
     first = getattr(layer, "data_format", "channels_last") == "channels_first"
     return (
         type(layer) in _OUTPUT_AXES
-        # Whose kernel is made of other weights.
+        # Otherwise the kernel is computed from other weights.
         and not getattr(layer, "lora_enabled", False)
         and getattr(layer, "quantization_mode", None) is None
         and layer.activation is keras.activations.linear
@@ -211,8 +219,8 @@ def _fits(layer, norm, x):
     )
 
 
-def _folded_weights(layer, norm):
-    """The kernel and the bias of a layer that does what the layer and its batch norm did."""
+def _folded_weights(layer: keras.Layer, norm: keras.Layer) -> list[np.ndarray]:
+    """Return the kernel and the bias of a layer with its batch norm folded in."""
     kernel = _numbers(layer.kernel)
     bias = _numbers(layer.bias) if layer.use_bias else 0.0
     scale = 1.0 if norm.gamma is None else _numbers(norm.gamma)
@@ -225,5 +233,5 @@ def _folded_weights(layer, norm):
     ]
 
 
-def _numbers(variable):
+def _numbers(variable: keras.Variable) -> np.ndarray:
     return keras.ops.convert_to_numpy(variable).astype("float64")

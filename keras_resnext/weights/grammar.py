@@ -1,11 +1,12 @@
-"""Which network timm means by a name, by the grammar of its names.
+"""The grammar of timm's names: which network each means.
 
 `seresnext101d_32x8d.ah_in1k` is: squeeze-excite, ResNeXt, 101 layers, the D tweaks, 32 groups of
-width 8, and a tag that says which training. Any combination is understood, whether or not timm
-or our own table has a row for it.
+width 8, and the tag of a training. Any combination is understood, whether or not timm or our own
+table has a row for it.
 """
 
 import re
+from collections.abc import Sequence
 
 from keras_resnext.errors import unknown
 from keras_resnext.models import variants
@@ -22,7 +23,7 @@ _NAME = re.compile(
     (?:_(?P<cardinality>\d+)x(?P<width>\d+)d|_(?P<times>\d+))?""",
     re.VERBOSE,
 )
-# Blocks in each stage; a number of layers is 3 a bottleneck, or 2 a basic block, and 2 more.
+# Blocks per stage; the number of layers is 3 per bottleneck or 2 per basic block, and 2 more.
 _BLOCKS = {
     "10": (1, 1, 1, 1),
     "14": (1, 1, 1, 1),
@@ -57,11 +58,10 @@ _INCEPTIONS = {
 }
 
 
-def split_tag(name):
+def split_tag(name: str) -> tuple[str, str | None]:
     """Split `"resnet50.a1_in1k"` into `("resnet50", "a1_in1k")`; the tag may be missing.
 
     Example:
-
     >>> split_tag("resnet18")
     ('resnet18', None)
     """
@@ -69,22 +69,17 @@ def split_tag(name):
     return name, tag or None
 
 
-def timm_config(name, blocks=None):
+def timm_config(name: str, blocks: Sequence[int] | None = None) -> ResNetConfig | InceptionConfig:
     """Return the configuration of timm's network `name`.
 
     Args:
-        name: str, with or without a tag, which is not looked at.
-        blocks: tuple of int, the blocks of each stage where the name does not tell: for a
-            number of layers that is not published.
-
-    Returns:
-        A `ResNetConfig` or an `InceptionConfig`.
+        name: str, name of the network; a tag is ignored.
+        blocks: tuple of int, blocks per stage, for a number of layers that is not published.
 
     Raises:
-        ValueError: for a name of another family, with the nearest that is known.
+        ValueError: If the name is of another family, with the nearest known name.
 
     Example:
-
     >>> config = timm_config("seresnext101d_32x8d")
     >>> config.attention, config.stem, config.cardinality, config.width_per_group
     ('se', 'deep', 32, 8)
@@ -99,13 +94,12 @@ def timm_config(name, blocks=None):
     return ResNetConfig(**_fields(match, blocks))
 
 
-def timm_form(config):
+def timm_form(config: ResNetConfig | InceptionConfig) -> ResNetConfig | InceptionConfig:
     """Return the configuration with the details that timm's network of that kind has.
 
-    Its kind is what it is built of; how it trains, and how wide it is, do not matter.
+    The kind is the stem and the modules; the training and the width do not matter.
 
     Example:
-
     >>> timm_form(variants.get("InceptionV3").config.replace(dropout=0.2)).pool_padding
     'counted'
     """
@@ -116,25 +110,25 @@ def timm_form(config):
     return config
 
 
-def _kinds(config):
-    """The stem and the modules of an Inception network, without their filters."""
+def _kinds(config: InceptionConfig) -> tuple[str, list[list[str]]]:
+    """Return the stem and the modules of an Inception network, without their filters."""
     return config.stem, [[module.kind for module in stage] for stage in config.stages]
 
 
-def _is_consistent(match):
+def _is_consistent(match: re.Match) -> bool:
     """Groups belong to ResNeXt, a factor of the width to the wide ResNets."""
     grouped, wide = match["cardinality"] is not None, match["times"] is not None
     return grouped == bool(match["x"]) and wide == bool(match["wide"])
 
 
-def _fields(match, blocks):
+def _fields(match: re.Match, blocks: Sequence[int] | None) -> dict:
     depth = match["depth"]
     basic = depth in _BASIC
     if depth in _BLOCKS:
         blocks = _BLOCKS[depth]
     elif blocks is None:
         raise ValueError(
-            f"How a network of {depth} layers has its blocks is not known: give `blocks`. "
+            f"The blocks of a network of {depth} layers are not known: give `blocks`. "
             f"Known: {', '.join(_BLOCKS)}"
         )
     elif sum(blocks) * 2 + 2 == int(depth):
@@ -157,8 +151,8 @@ def _fields(match, blocks):
     return fields
 
 
-def _examples():
-    """timm's names for the rows of our table, and for what they are made of."""
+def _examples() -> list[str]:
+    """Return timm's names for the rows of our table and their parts."""
     names = [*_INCEPTIONS, "ecaresnetlight", "resnetblur50", "resnetaa50", "wide_resnet50_2"]
     return names + [
         f"{prefix}resne{kind}"

@@ -2,105 +2,142 @@
 
 import pathlib
 import re
+from collections.abc import Callable, Iterable, Mapping
 
 import keras
+import numpy as np
 
+from keras_resnext.models.config import ResNetConfig
+from keras_resnext.models.inception_config import InceptionConfig
 from keras_resnext.weights.keras_names import keras_layers
 from keras_resnext.weights.timm_names import from_torch, timm_name, to_torch
 
 _SHOWN = 12
 LOOSELY = "strict=False loads what fits."
+Config = ResNetConfig | InceptionConfig
 
 
-def load_tensors(model, config, tensors, strict=True, where="the given tensors", advice=LOOSELY):
-    """Give a network the tensors of timm's (or torchvision's) network of the same kind.
+def load_tensors(
+    model: keras.Model,
+    config: Config,
+    tensors: Mapping[str, np.ndarray],
+    strict: bool = True,
+    where: str = "the given tensors",
+    advice: str = LOOSELY,
+) -> keras.Model:
+    """Load the tensors of timm's (or torchvision's) network of the same kind into a network.
 
     Args:
         model: `keras.Model`, built from `config`.
-        config: its configuration.
+        config: `ResNetConfig` or `InceptionConfig`, configuration of the model.
         tensors: dict of NumPy arrays by PyTorch's names, see `read_tensors`.
-        strict: bool, whether every weight must get a tensor, and every tensor be used (but for
-            the classifier's, where the model has no top). Otherwise what does not fit keeps its
-            value.
-        where: str, what the tensors are called in an error.
-        advice: str, what a strict error ends in.
+        strict: bool, whether every weight needs a tensor, and every tensor a weight (except the
+            classifier's, if the model has no top). Otherwise what does not fit stays unchanged.
+        where: str, name of the tensors in an error.
+        advice: str, last sentence of a strict error.
 
     Returns:
         `model`.
 
     Raises:
-        ValueError: with a table of what is missing, unexpected or of another shape. Nothing has
-            been changed then.
+        ValueError: If something is missing, unexpected or of another shape, with a table of it.
+            Nothing has been changed then.
     """
-    found, problems = [], []
-    used = set()
-    for variable in model.weights:
-        name = timm_name(variable.path, config)
-        if name is None:
-            continue
-        used.add(name)
-        if name not in tensors:
-            problems.append((name, "missing", f"for {variable.path} {tuple(variable.shape)}"))
-            continue
-        try:
-            found.append((variable, from_torch(tensors[name], tuple(variable.shape))))
-        except ValueError:
-            shapes = f"has {tensors[name].shape}, {variable.path} has {tuple(variable.shape)}"
-            problems.append((name, "misshapen", shapes))
-    has_top = any(layer.name == "predictions" for layer in model.layers)
-    for name in sorted(set(tensors) - used):
-        if not name.startswith("AuxLogits") and (has_top or not is_classifier(name)):
-            problems.append((name, "unexpected", str(tensors[name].shape)))
-    if problems and (strict or not found):
+    slots = [(timm_name(v.path, config), v.path, tuple(v.shape), v) for v in model.weights]
+    slots = [slot for slot in slots if slot[0] is not None]
+    fits, problems = _match(slots, tensors, from_torch)
+    unexpected = sorted(set(tensors) - {name for name, *_ in slots})
+    problems += [
+        (name, "unexpected", str(tensors[name].shape))
+        for name in unexpected
+        if not name.startswith("AuxLogits") and (_has_top(model) or not is_classifier(name))
+    ]
+    if problems and (strict or not fits):
         raise ValueError(_table(model, where, problems, advice if strict else ""))
-    for variable, values in found:
+    for variable, values in fits:
         variable.assign(values)
     return model
 
 
-def load_layers(model, config, layers, where="the given layers"):
-    """Give a network the weights of keras.applications' network of the same kind.
+def load_layers(
+    model: keras.Model,
+    config: Config,
+    layers: Mapping[str, list[np.ndarray]],
+    where: str = "the given layers",
+) -> keras.Model:
+    """Load the weights of keras.applications' network of the same kind into a network.
 
     Args:
         model: `keras.Model`, built from `config`.
-        config: its configuration, in the form of `keras_names.keras_form`.
+        config: `ResNetConfig` or `InceptionConfig`, in the form of `keras_names.keras_form`.
         layers: dict from the name of a layer to the list of its arrays, see `read_layers`.
-        where: str, what the file is called in an error.
+        where: str, name of the file in an error.
 
     Returns:
         `model`.
 
     Raises:
-        ValueError: with a table of what is missing, unexpected or of another shape. Nothing has
-            been changed then.
+        ValueError: If something is missing, unexpected or of another shape, with a table of it.
+            Nothing has been changed then.
     """
-    found, problems, used = [], [], set()
     own = [layer for layer in model.layers if layer.weights]
     names = keras_layers(config, [layer.name for layer in own], layers)
-    for layer in own:
-        name = names.get(layer.name, layer.name)
-        shapes = [tuple(weight.shape) for weight in layer.weights]
-        if name not in layers:
-            problems.append((name, "missing", f"for {layer.name}"))
-            continue
-        used.add(name)
-        given = [array.shape for array in layers[name]]
-        if given != shapes:
-            problems.append((name, "misshapen", f"has {given}, {layer.name} has {shapes}"))
-        found.append((layer, layers[name]))
-    has_top = any(layer.name == "predictions" for layer in model.layers)
-    for name in layers:
-        if name not in used and (has_top or name != "predictions"):
-            problems.append((name, "unexpected", ""))
+    slots = [
+        (
+            names.get(layer.name, layer.name),
+            layer.name,
+            [tuple(weight.shape) for weight in layer.weights],
+            layer,
+        )
+        for layer in own
+    ]
+    fits, problems = _match(slots, layers, _unchanged)
+    used = {name for name, *_ in slots}
+    problems += [
+        (name, "unexpected", "")
+        for name in layers
+        if name not in used and (_has_top(model) or name != "predictions")
+    ]
     if problems:
         raise ValueError(_table(model, where, problems))
-    for layer, arrays in found:
+    for layer, arrays in fits:
         layer.set_weights(arrays)
     return model
 
 
-def _table(model, where, problems, advice=""):
-    """What does not fit, a line each, the commonest kinds first."""
+def _match(slots: Iterable[tuple], values: Mapping, convert: Callable) -> tuple[list, list]:
+    """Return the values that fit, each with its target, and what is missing or misshapen.
+
+    A slot is a name among the values, the target's own name and shape, and the target.
+    """
+    fits, problems = [], []
+    for name, own, shape, target in slots:
+        if name not in values:
+            problems.append((name, "missing", f"for {own} {shape}"))
+            continue
+        try:
+            fits.append((target, convert(values[name], shape)))
+        except ValueError:
+            problems.append((name, "misshapen", f"has {_shape(values[name])}, {own} has {shape}"))
+    return fits, problems
+
+
+def _shape(value: np.ndarray | list[np.ndarray]) -> tuple | list[tuple]:
+    return [array.shape for array in value] if isinstance(value, list) else value.shape
+
+
+def _unchanged(arrays: list[np.ndarray], shapes: list[tuple]) -> list[np.ndarray]:
+    if _shape(arrays) != shapes:
+        raise ValueError("misshapen")
+    return arrays
+
+
+def _has_top(model: keras.Model) -> bool:
+    return any(layer.name == "predictions" for layer in model.layers)
+
+
+def _table(model: keras.Model, where: str, problems: list[tuple], advice: str = "") -> str:
+    """Return the message for what does not fit, a line each."""
     kinds = [kind for _, kind, _ in problems]
     counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
     width = max(len(name) for name, _, _ in problems[:_SHOWN])
@@ -116,16 +153,15 @@ def _table(model, where, problems, advice=""):
     )
 
 
-def is_classifier(name):
-    """Whether a tensor belongs to the classifier, in any of timm's spellings."""
+def is_classifier(name: str) -> bool:
+    """Return whether a tensor belongs to the classifier, in any of timm's spellings."""
     return name.split(".")[0] in ("fc", "last_linear", "classif")
 
 
-def classes_of(tensors):
-    """The number of classes of the classifier among the tensors; None without one.
+def classes_of(tensors: Mapping[str, np.ndarray]) -> int | None:
+    """Return the number of classes of the classifier among the tensors; None without one.
 
     Example:
-
     >>> import numpy as np
     >>> classes_of({"fc.weight": np.zeros((10, 512))})
     10
@@ -136,28 +172,27 @@ def classes_of(tensors):
     return None
 
 
-def blocks_of(tensors):
-    """The number of blocks in each stage, by the names of the tensors; None of another family.
+def blocks_of(tensors: Mapping[str, np.ndarray]) -> tuple[int, ...] | None:
+    """Return the number of blocks per stage, by the names of the tensors; None in another family.
 
     Example:
-
     >>> blocks_of({"layer1.0.conv1.weight": 0, "layer1.1.conv1.weight": 0})
     (2,)
     """
-    found = [name.split(".")[:2] for name in tensors if re.match(r"layer\d+\.\d+\.", name)]
-    stages = {stage: 1 + max(int(b) for s, b in found if s == stage) for stage, _ in found}
+    places = [name.split(".")[:2] for name in tensors if re.match(r"layer\d+\.\d+\.", name)]
+    stages = {stage: 1 + max(int(b) for s, b in places if s == stage) for stage, _ in places}
     return tuple(stages[stage] for stage in sorted(stages)) or None
 
 
-def to_timm(model, config):
+def to_timm(model: keras.Model, config: Config) -> dict[str, np.ndarray]:
     """Return the weights of a network by timm's names, as PyTorch lays them out.
 
     Args:
         model: `keras.Model`, built from `config`.
-        config: its configuration.
+        config: `ResNetConfig` or `InceptionConfig`, configuration of the model.
 
     Returns:
-        dict of float32 NumPy arrays: a state dict that timm's network loads strictly.
+        dict of float32 NumPy arrays, a state dict that timm's network loads strictly.
     """
     tensors = {}
     for variable in model.weights:
@@ -167,13 +202,13 @@ def to_timm(model, config):
     return tensors
 
 
-def save_safetensors(model, config, path):
+def save_safetensors(model: keras.Model, config: Config, path: str | pathlib.Path) -> None:
     """Write a network's weights as a safetensors file that timm loads.
 
     Args:
         model: `keras.Model`, built from `config`.
-        config: its configuration.
-        path: str or path, the file; its folder must exist.
+        config: `ResNetConfig` or `InceptionConfig`, configuration of the model.
+        path: path of the file; its folder must exist.
     """
     import safetensors.numpy
 

@@ -1,31 +1,31 @@
-"""Files of tensors, read without running anything that they hold."""
+"""Readers of files of tensors, which never run code from a file."""
 
 import pathlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
-# What training scripts wrap a state dict in.
+# Keys under which training scripts store a state dict.
 _WRAPPERS = ("state_dict", "state_dict_ema", "model_state_dict", "model", "model_ema", "ema")
 _PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.")
 
 
-def read_tensors(source):
+def read_tensors(source: str | pathlib.Path | Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Return the tensors of a file, or of a dict of them, by name.
 
     Args:
-        source: path of a `.safetensors`, or of a `.pth`, `.pt`, `.bin` or `.tar` of PyTorch (with
-            the `torch` extra); or a dict of arrays or tensors.
+        source: path of a safetensors or PyTorch file (with the `torch` extra), whatever its
+            suffix; or a dict of arrays or tensors.
 
     Returns:
-        dict of NumPy arrays. Half-precision tensors are widened to float32; the prefixes of
-        wrappers (`module.`) are taken off, and counters of batches left out.
+        dict of NumPy arrays. Half-precision tensors are widened to float32; prefixes of wrappers
+        (`module.`) and counters of batches are removed.
 
     Raises:
-        ValueError: naming the file, if it is missing, empty, cut off, of an unknown kind, or
-            holds code.
+        ValueError: If the file is missing, empty, truncated, of an unknown kind, or holds code.
 
     Example:
-
     >>> sorted(read_tensors({"module.fc.weight": np.zeros((2, 3))}))
     ['fc.weight']
     """
@@ -39,11 +39,11 @@ def read_tensors(source):
     return _clean(_reader(path)(path), f'"{path}"')
 
 
-def _reader(path):
-    """By what the file begins with, whatever its name is."""
+def _reader(path: pathlib.Path) -> Callable[[pathlib.Path], dict]:
+    """Return the reader for a file, by its first bytes."""
     with path.open("rb") as file:
         start = file.read(16)
-    if start[8:9] == b"{":  # after the length of its header, which may begin with any byte
+    if start[8:9] == b"{":  # after the header's length, whose first byte may be any
         return _read_safetensors
     if start[:1] == b"\x80" or start[:4] == b"PK\x03\x04":
         return _read_pytorch
@@ -55,7 +55,7 @@ def _reader(path):
     return _read_safetensors
 
 
-def _read_safetensors(path):
+def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
     import safetensors
 
     try:
@@ -68,19 +68,19 @@ def _read_safetensors(path):
         ) from error
 
 
-def _safetensor(file, name):
+def _safetensor(file: Any, name: str) -> np.ndarray:
     if file.get_slice(name).get_dtype() == "BF16":
-        import ml_dtypes  # noqa: F401  registers bfloat16 with NumPy, which the reader needs
+        import ml_dtypes  # noqa: F401  registers bfloat16 with NumPy
     return file.get_tensor(name)
 
 
-def _read_pytorch(path):
+def _read_pytorch(path: pathlib.Path) -> dict:
     try:
         import torch
     except ImportError as error:
         raise ValueError(
-            f'"{path}" is a PyTorch file. Install PyTorch to read it (pip install '
-            "torch), or bring it as safetensors."
+            f'"{path}" is a PyTorch file. Install PyTorch to read it (pip install torch), or '
+            "convert it to safetensors elsewhere."
         ) from error
     try:
         # weights_only: tensors and plain containers, never the code of a pickle.
@@ -88,16 +88,16 @@ def _read_pytorch(path):
     except Exception as error:
         raise ValueError(
             f'"{path}" was not read: it is cut off, damaged, or holds more than tensors. A pickle '
-            f"can run code, so nothing but tensors is taken. PyTorch says: {_first_line(error)}"
+            f"can run code, so only tensors are read. PyTorch says: {_first_line(error)}"
         ) from error
 
 
-def _first_line(error):
+def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0][:300]
 
 
-def _clean(tensors, where):
-    """Unwrap, take common prefixes off, and turn into NumPy."""
+def _clean(tensors: Any, where: str) -> dict[str, np.ndarray]:
+    """Unwrap, remove common prefixes, and convert to NumPy."""
     for wrapper in _WRAPPERS:
         if isinstance(tensors, dict) and isinstance(tensors.get(wrapper), dict):
             tensors = tensors[wrapper]
@@ -113,15 +113,15 @@ def _clean(tensors, where):
     }
 
 
-def _common_prefix(names):
-    """The wrapper that every name begins with, if there is one."""
+def _common_prefix(names: Iterable[str]) -> str | None:
+    """Return the wrapper's prefix that every name begins with, if there is one."""
     return next((p for p in _PREFIXES if all(name.startswith(p) for name in names)), None)
 
 
-def _array(name, value, where):
+def _array(name: str, value: Any, where: str) -> np.ndarray:
     if hasattr(value, "detach"):
         value = value.detach().cpu().float().numpy()
     array = np.asarray(value)
     if array.dtype.kind in "OUSV" and array.dtype.name != "bfloat16":
-        raise ValueError(f'{where} holds something that is no tensor: "{name}".')
+        raise ValueError(f'{where} holds something that is not a tensor: "{name}".')
     return array.astype("float32")

@@ -1,12 +1,14 @@
-"""Where published checkpoints are, and what images each of them wants. A table; no Keras here."""
+"""The table of published checkpoints: where they are, and the images of each. Without Keras."""
 
 import dataclasses
 import difflib
 import os
 import pathlib
 import re
+from collections.abc import Iterator
 
 from keras_resnext.errors import unknown
+from keras_resnext.models.variants import Variant
 from keras_resnext.weights.grammar import split_tag, timm_config, timm_form
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -16,13 +18,14 @@ _HALF = (0.5, 0.5, 0.5)
 
 @dataclasses.dataclass(frozen=True)
 class ImageSpec:
-    """The images that a network wants.
+    """The images that a network expects.
 
     Attributes:
-        size: height and width in pixels.
-        crop: the share of the resized image that the central crop keeps.
+        size: int, height and width in pixels.
+        crop: float, share of the resized image that the central crop keeps.
         interpolation: `"bilinear"` or `"bicubic"`.
-        mean, std: of each channel, of values from 0 to 1.
+        mean: tuple of 3 floats, mean of each channel, of values from 0 to 1.
+        std: tuple of 3 floats, standard deviation of each channel.
     """
 
     size: int = 224
@@ -33,53 +36,52 @@ class ImageSpec:
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class Checkpoint:
     """A published checkpoint.
 
     Attributes:
-        network: timm's name of the network.
-        tag: which training, as in `"a1_in1k"`.
-        train: the images of the training; also the default.
-        test: the images that its published accuracy was measured on.
-        licence: SPDX name.
-        address: where the file is; None for timm's folder on the Hugging Face hub, which tells the
-            hash of what it sends.
-        sha256: what the file is checked by: how its SHA-256 begins, at least 8 digits, or all of
-            it. None where the hub tells it.
-        classes: how many the classifier has.
+        network: str, timm's name of the network.
+        tag: str, name of the training, such as `"a1_in1k"`.
+        train: `ImageSpec` of the training; also the default.
+        test: `ImageSpec` that its published accuracy was measured with.
+        license: str, SPDX name of the license.
+        address: str, URL of the file; None means timm's folder on the Hugging Face hub, which
+            sends the file's hash along.
+        sha256: str, SHA-256 of the file or its first digits, at least 8; None if the hub sends it.
+        classes: int, number of classes of the classifier.
     """
 
     network: str
     tag: str
     train: ImageSpec
     test: ImageSpec
-    licence: str
+    license: str
     address: str | None = None
     sha256: str | None = None
     classes: int = 1000
 
     @property
-    def name(self):
-        """`network.tag`, what `from_timm` takes."""
+    def name(self) -> str:
+        """`network.tag`, which `from_timm` takes."""
         return f"{self.network}.{self.tag}"
 
     @property
-    def url(self):
-        """Where the file is; `HF_ENDPOINT` names another hub than Hugging Face's."""
+    def url(self) -> str:
+        """URL of the file; `HF_ENDPOINT` names another hub than Hugging Face's."""
         if self.address:
             return self.address
         hub = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
         return f"{hub}/timm/{self.name}/resolve/main/model.safetensors"
 
     @property
-    def file_name(self):
-        """What the file is called in the cache."""
+    def file_name(self) -> str:
+        """Name of the file in the cache."""
         return f"{self.name}{pathlib.PurePosixPath(self.url).suffix}"
 
     @property
-    def noncommercial(self):
-        """Whether the licence forbids commercial use."""
-        return "NC" in self.licence.split("-")
+    def noncommercial(self) -> bool:
+        """Whether the license forbids commercial use."""
+        return "NC" in self.license.split("-")
 
 
 # The tags of each network, short; a short tag is `<tag>_in1k` but for those in _LONG_TAGS.
@@ -119,7 +121,7 @@ TAGS = {
     "inception_v4": "tf",
     "inception_resnet_v2": "tf tf_ens_adv",
 }
-# torchvision's own files: of each network, how the SHA-256 of the first and the second begins.
+# torchvision's own files: the first digits of the SHA-256 of each network's first and second.
 TORCHVISION = {
     "resnet18": "f37072fd",
     "resnet34": "b627a593",
@@ -159,7 +161,7 @@ _KINDS = {tag: "a" for tag in ("a1", "a2", "a1h", "b1k", "b2k", "c1", "c2", "d",
 _KINDS |= {tag: "ra" for tag in ("ra", "ra2", "ram", "bt", "racm", "miil")}
 _KINDS |= {tag: "fb" for tag in ("fb_ssl", "fb_swsl", "fb_wsl")}
 _INCEPTION = ImageSpec(299, 0.875, "bicubic", _HALF, _HALF)
-# Where a network's own images are not those of its tag.
+# Networks whose images are not those of their tag.
 _EXCEPTIONS = {
     ("resnet50", "a1h"): (ImageSpec(176, 0.9, "bicubic"), ImageSpec(224, 1.0, "bicubic")),
     ("seresnet152d", "ra2"): (ImageSpec(256, 0.95, "bicubic"), ImageSpec(320, 1.0, "bicubic")),
@@ -176,42 +178,41 @@ _EXCEPTIONS = {
         for tag in ("tf", "tf_ens_adv")
     },
 }
-# Which training `weights="imagenet"` means: the first of these that a network has.
+# The training that `weights="imagenet"` means: the first of these that a network has.
 DEFAULT_TAGS = ("a1", "racm", "ra2", "ah", "a1h", "ra", "miil", "bt", "c1", "tv2", "tf", "gluon")
 DEFAULT_TAGS += ("tv",)
 
 
-def _licence(tag):
+def _license(tag: str) -> str:
     if tag.startswith("fb_"):
         return "CC-BY-NC-4.0"
     return "BSD-3-Clause" if tag.startswith("tv") else "Apache-2.0"
 
 
-def _rows():
+def _rows() -> Iterator[Checkpoint]:
     for network, tags in TAGS.items():
         for tag in tags.split():
             images = _EXCEPTIONS.get((network, tag)) or _IMAGES[_KINDS.get(tag, tag)]
-            yield Source(network, _LONG_TAGS.get(tag, f"{tag}_in1k"), *images, _licence(tag))
+            yield Checkpoint(network, _LONG_TAGS.get(tag, f"{tag}_in1k"), *images, _license(tag))
 
 
-def _torchvision_rows():
+def _torchvision_rows() -> Iterator[Checkpoint]:
     for network, hashes in TORCHVISION.items():
         for number, digits in enumerate(hashes.split(), 1):
             # The first of this network was trained like the second of the others.
             kind = "tv2" if number == 2 or network == "resnext101_64x4d" else "tv"
             address = f"https://download.pytorch.org/models/{network}-{digits}.pth"
             tag = f"IMAGENET1K_V{number}"
-            yield Source(network, tag, *_IMAGES[kind], _licence(kind), address, digits)
+            yield Checkpoint(network, tag, *_IMAGES[kind], _license(kind), address, digits)
 
 
 SOURCES = {row.name: row for row in (*_rows(), *_torchvision_rows())}
 
 
-def timm_network(row):
-    """Return timm's name for a row of our table; None where timm has no such network.
+def timm_network(row: Variant) -> str | None:
+    """Return timm's name for a row of our table; None if timm has no such network.
 
     Example:
-
     >>> from keras_resnext.models import variants
     >>> timm_network(variants.get("SEResNeXt50"))
     'seresnext50_32x4d'
@@ -227,18 +228,17 @@ def timm_network(row):
         return None
 
 
-def find_source(network, tag=None):
+def find_source(network: str, tag: str | None = None) -> Checkpoint:
     """Return the checkpoint of a network.
 
     Args:
-        network: str, timm's name.
-        tag: str, such as `"a1_in1k"`; None or `"imagenet"` for the default of the network.
+        network: str, timm's name of the network.
+        tag: str, such as `"a1_in1k"`; None or `"imagenet"` means the network's default.
 
     Raises:
-        ValueError: if the network or the tag has none, with the nearest that has.
+        ValueError: If there is no such checkpoint, with the nearest one.
 
     Example:
-
     >>> find_source("resnet50").name
     'resnet50.a1_in1k'
     """
@@ -254,15 +254,11 @@ def find_source(network, tag=None):
     return SOURCES[f"{network}.{tag}"]
 
 
-def source_of(row, weights):
-    """Return the checkpoint that `weights` means for a row of our table.
-
-    Args:
-        row: `Variant`.
-        weights: str, `"imagenet"`, or a tag such as `"a1_in1k"`.
+def source_of(row: Variant, weights: str) -> Checkpoint:
+    """Return the checkpoint that `weights`, a tag or `"imagenet"`, means for a row of our table.
 
     Raises:
-        ValueError: if there is none, with the nearest that there is.
+        ValueError: If there is none, with the nearest one.
     """
     network = timm_network(row)
     if network is None:
@@ -274,6 +270,6 @@ def source_of(row, weights):
     return find_source(network, weights)
 
 
-def source_by_name(name):
+def source_by_name(name: str) -> Checkpoint:
     """Return the checkpoint called `"network.tag"`, or the default one of `"network"`."""
     return find_source(*split_tag(name))

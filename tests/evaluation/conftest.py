@@ -9,7 +9,7 @@ from PIL import Image
 from toy import NAMES, SIZE, transformed
 
 from keras_resnext import create_model
-from keras_resnext.evaluation.predict import load_classifier
+from keras_resnext.evaluation.classifier import load_classifier
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,8 @@ from PIL import Image
 from toy import transformed
 
 from keras_resnext import cli, create_model, describe, export
-from keras_resnext.evaluation.predict import load_classifier, read_image
+from keras_resnext.evaluation.classifier import load_classifier
+from keras_resnext.evaluation.image_files import read_image
 from keras_resnext.export import FORMATS, export_model, sample_images
 from keras_resnext.models import variants
 
@@ -142,7 +143,7 @@ def test_images_of_another_range_are_warned_of(run_folder, tmp_path):
     classifier = load_classifier(run_folder)
     describe(classifier.model, classifier.preprocessing)
     pixels = [np.full((1, 32, 32, 3), 200, "float32")]
-    with pytest.warns(UserWarning, match="wants normalized images"):
+    with pytest.warns(UserWarning, match="expects normalized images"):
         export_model(classifier.model, tmp_path / "model", images=pixels)
 
 

@@ -11,8 +11,10 @@ from toy import NAMES, transformed
 from keras_resnext import cli, create_model, describe, preprocessing
 from keras_resnext.cli import inference
 from keras_resnext.errors import DownloadError
-from keras_resnext.evaluation import predict as predict_module
-from keras_resnext.evaluation.predict import find_images, load_classifier, predict
+from keras_resnext.evaluation import classifier as classifier_module
+from keras_resnext.evaluation.classifier import load_classifier
+from keras_resnext.evaluation.image_files import find_images
+from keras_resnext.evaluation.predict import predict
 from keras_resnext.layers import Preprocessing
 from keras_resnext.layers.image_input import Description
 from keras_resnext.models.description import description
@@ -174,10 +176,10 @@ def test_imagenets_names_where_they_can_be_had(pictures, monkeypatch, network):
             raise DownloadError("no network")
         return names
 
-    monkeypatch.setattr(predict_module, "imagenet_classes", classes)
+    monkeypatch.setattr(classifier_module, "imagenet_classes", classes)
     model = create_model("ResNeXt35", classes=1000, blocks=(1, 1, 1))
     describe(model, class_names="imagenet")
-    monkeypatch.setattr(predict_module, "_load", lambda path: model)
+    monkeypatch.setattr(classifier_module, "open_model", lambda *_: model)
     classifier = load_classifier(__file__)
     (answer,) = predict(classifier, find_images([pictures])[:1], top=1)
     best = answer["classes"][0]
@@ -193,7 +195,10 @@ WRONG = [
     (["predict", "broken.keras", "a.png"], '"broken.keras" cannot be loaded as a Keras model'),
     (["predict", "RUN", "nothing.png"], 'There is no image or folder "nothing.png"'),
     (["predict", "RUN", "empty"], 'The folder "empty" has no .jpg'),
-    (["predict", "RUN", "a.png", "--top", "0"], "--top. Expected at least 1. Received: 0"),
+    (
+        ["predict", "RUN", "a.png", "--top", "0"],
+        "`--top`. Expected an integer of at least 1. Received: --top=0",
+    ),
 ]
 
 

@@ -76,7 +76,7 @@ def test_command(capsys, tmp_path):
     captured = capsys.readouterr()
     rows = json.loads(captured.out)
     assert [row["form"] for row in rows] == ["keras", "folded"]
-    assert captured.err.count("images a second") == 2
+    assert captured.err.count("images per second") == 2
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
@@ -86,7 +86,7 @@ def test_command(capsys, tmp_path):
         (["ResNet_20"], 'Unknown model "ResNet_20". Did you mean "ResNet20"?'),
         (["ResNet20", "--forms", "foldd"], 'Unknown form "foldd". Did you mean "folded"?'),
         (["ResNet20", "--precision", "float23"], 'Unknown precision "float23". Did you mean "fl'),
-        (["ResNet20", "--batch-size", "0"], "must be positive"),
+        (["ResNet20", "--batch-size", "0"], "integers of at least 1"),
     ],
     ids=str,
 )

@@ -142,12 +142,12 @@ def test_penalties_and_configurations_survive():
 @pytest.mark.parametrize("make", [SqueezeExcite, SelectiveKernel])
 @pytest.mark.parametrize("reduced", [0, -1, 1.5, True])
 def test_wrong_reductions_are_named(make, reduced):
-    with pytest.raises(ValueError, match="`reduced` must be a positive integer"):
+    with pytest.raises(ValueError, match="`reduced`. Expected an integer of at least 1"):
         make(reduced)
 
 
 def test_wrong_eca_and_lonely_branches_are_named():
-    with pytest.raises(ValueError, match="must be odd"):
+    with pytest.raises(ValueError, match="`kernel_size`. Expected an odd integer"):
         EfficientChannelAttention(4)
-    with pytest.raises(ValueError, match="two or more inputs"):
+    with pytest.raises(ValueError, match="Expected two or more tensors"):
         SelectiveKernel()([_images()])

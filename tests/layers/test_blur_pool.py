@@ -46,7 +46,7 @@ def test_open_sizes():
 
 @pytest.mark.parametrize("strides", [0, 1.5, True])
 def test_wrong_strides_are_named(strides):
-    with pytest.raises(ValueError, match="`strides` must be a positive integer"):
+    with pytest.raises(ValueError, match="`strides`. Expected an integer of at least 1"):
         BlurPool2D(strides)
 
 

@@ -130,7 +130,7 @@ def test_half_precision_and_open_sizes():
 @pytest.mark.parametrize(
     "wrong, said",
     [
-        ({"rate": 1.0}, "0 <= rate < 1"),
+        ({"rate": 1.0}, "`rate`. Expected a number of at least 0 and below 1"),
         ({"rate": "a"}, "rate='a'"),
         ({"rate": 0.1, "block_size": 0}, "block_size=0"),
         ({"rate": 0.1, "scale": 0.0}, "scale=0.0"),

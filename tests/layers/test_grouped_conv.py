@@ -241,8 +241,11 @@ def test_any_image_size_at_run_time():
     [
         ({"filters": 30, "groups": 4}, "groups=4.*filters=30"),
         ({"filters": 32, "groups": 5}, "groups=5.*filters=32"),
-        ({"filters": 32, "groups": 4, "formulation": "fast"}, "formulation='fast'"),
-        ({"filters": 32, "groups": 4, "padding": "torhc"}, "valid, same, torch.*'torhc'"),
+        ({"filters": 32, "groups": 4, "formulation": "fast"}, 'Unknown formulation "fast"'),
+        (
+            {"filters": 32, "groups": 4, "padding": "torhc"},
+            'padding "torhc". Did you mean "torch"',
+        ),
         ({"filters": 32, "kernel_size": 4, "padding": "torch"}, "kernel_size=\\(4, 4\\)"),
     ],
 )

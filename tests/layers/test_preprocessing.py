@@ -100,11 +100,11 @@ def test_half_precision_only_at_the_end():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"size": 0}, "`size` must be a positive integer"),
-        ({"crop": 1.2}, "`crop` must be above 0, at most 1"),
-        ({"interpolation": "nearest"}, "`interpolation` must be one of 'bilinear', 'bicubic'"),
-        ({"mean": (0.5,)}, "`mean` needs 3 numbers"),
-        ({"std": (1, 0, 1)}, "`std` must be above 0"),
+        ({"size": 0}, "`size`. Expected an integer of at least 1"),
+        ({"crop": 1.2}, "`crop`. Expected a number of at most 1 and above 0"),
+        ({"interpolation": "nearest"}, 'Unknown interpolation "nearest"'),
+        ({"mean": (0.5,)}, "`mean`. Expected 3 numbers, one per channel"),
+        ({"std": (1, 0, 1)}, "`std`. Expected 3 numbers above 0"),
     ],
 )
 def test_wrong_arguments(arguments, message):

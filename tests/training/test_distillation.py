@@ -132,7 +132,7 @@ def test_stored_answers_are_mixed_as_labels_are(dataset):
 
 
 def test_teachers_that_cannot_teach(tmp_path, dataset, make_model):
-    with pytest.raises(ValueError, match="is no file. Expected a .keras file, or a run"):
+    with pytest.raises(ValueError, match="There is no model file and no folder of a run"):
         load_teacher(tmp_path / "t.keras", dataset)
     (tmp_path / "t.keras").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"t.keras\" cannot be loaded"):

@@ -338,7 +338,7 @@ def test_a_tag_is_downloaded_and_loaded(tensors, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "weights, said",
     [
-        ("nothing/here.keras", "a file that is not there"),
+        ("nothing/here.keras", "a file that does not exist"),
         ("imagenett", "checkpoint of resnet50"),
         ("a9_in1k", 'checkpoint of resnet50 "a9_in1k". Did you mean'),
     ],

@@ -64,7 +64,7 @@ def test_timms_details_are_of_the_network_whatever_else_is_changed(name):
 
 
 def test_a_depth_that_is_not_published_takes_the_blocks_that_are_given():
-    with pytest.raises(ValueError, match="not known: give `blocks`"):
+    with pytest.raises(ValueError, match="are not known: give `blocks`"):
         timm_config("seresnet77")
     assert timm_config("seresnet77", (3, 6, 13, 3)).block == "bottleneck"
     assert timm_config("resnet22", (3, 3, 2, 2)).block == "basic"

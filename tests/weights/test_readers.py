@@ -149,7 +149,7 @@ def test_damaged_files_give_one_clear_error(tmp_path, damage, said):
 
 
 def test_what_is_no_tensor_is_named():
-    with pytest.raises(ValueError, match='no tensor: "names"'):
+    with pytest.raises(ValueError, match='not a tensor: "names"'):
         read_tensors({"names": np.array(["cat"])})
     with pytest.raises(ValueError, match="holds no tensors"):
         read_tensors({})

@@ -1,21 +1,22 @@
-"""What a layer needs from the framework below Keras, one module a backend.
+"""What a layer needs from the framework below Keras, one module per backend.
 
 Each module defines `conv2d`, `native_groups_are_fast` and `rematerialize`; TensorFlow's also
 the fused batch normalization. `current()` is the module of the backend that Keras runs on.
 """
 
 import importlib
+import types
 
 import keras
 
 _BACKENDS = ("tensorflow", "jax", "torch")
 
 
-def current():
+def current() -> types.ModuleType:
     """Return the module for `keras.backend.backend()`.
 
     Raises:
-        ImportError: if Keras runs on another backend.
+        ImportError: If Keras runs on another backend.
     """
     name = keras.backend.backend()
     if name not in _BACKENDS:

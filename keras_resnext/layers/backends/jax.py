@@ -1,9 +1,18 @@
 """Convolution on JAX."""
 
+from collections.abc import Callable, Sequence
+
 import jax
 
 
-def conv2d(x, kernel, strides, padding, dilation_rate, data_format):
+def conv2d(
+    x: jax.Array,
+    kernel: jax.Array,
+    strides: tuple[int, int],
+    padding: str | Sequence[tuple[int, int]],
+    dilation_rate: tuple[int, int],
+    data_format: str,
+) -> jax.Array:
     """Convolve `x` with `kernel`, grouped if the kernel has fewer input channels."""
     layout, channels = ("NHWC", 3) if data_format == "channels_last" else ("NCHW", 1)
     return jax.lax.conv_general_dilated(
@@ -17,17 +26,17 @@ def conv2d(x, kernel, strides, padding, dilation_rate, data_format):
     )
 
 
-def native_groups_are_fast(x):
-    """Whether XLA has a fast grouped convolution where `x` is: everywhere but on a CPU."""
+def native_groups_are_fast(x: jax.Array) -> bool:
+    """Return whether XLA is fast at groups where `x` is: everywhere but on a CPU."""
     return _platform(x) != "cpu"
 
 
-def rematerialize(function, *args):
-    """`function(*args)`, of which the arguments alone are kept for the backward pass."""
+def rematerialize(function: Callable, *args: list) -> tuple[list, list]:
+    """Return `function(*args)`, computed again for the backward pass."""
     return jax.checkpoint(function)(*args)
 
 
-def _platform(x):
+def _platform(x: jax.Array) -> str:
     if isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer):
         return next(iter(x.devices())).platform
     default = jax.config.jax_default_device

@@ -4,8 +4,11 @@ import functools
 import math
 import os
 import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import tensorflow as tf
+from tensorflow import Tensor
 from tensorflow.compiler.tf2xla.python import xla
 from tensorflow.python.eager import record
 from tensorflow.python.ops import control_flow_util
@@ -18,7 +21,14 @@ _LAYOUTS = {"channels_last": "NHWC", "channels_first": "NCHW"}
 _GRADIENT_TILE = 16 if "avx512f" in processor_flags() else 8
 
 
-def conv2d(x, kernel, strides, padding, dilation_rate, data_format):
+def conv2d(
+    x: Tensor,
+    kernel: Tensor,
+    strides: tuple[int, int],
+    padding: str | Sequence[tuple[int, int]],
+    dilation_rate: tuple[int, int],
+    data_format: str,
+) -> Tensor:
     """Convolve `x` with `kernel`, grouped if the kernel has fewer input channels."""
     if _is_emulated(x):
         dtype = x.dtype
@@ -41,25 +51,25 @@ def conv2d(x, kernel, strides, padding, dilation_rate, data_format):
     return tf.nn.conv2d(x, kernel, **options)
 
 
-def native_groups_are_fast(x):
-    """Whether the grouped kernel that `x` would meet is fast forwards and backwards."""
+def native_groups_are_fast(x: Tensor) -> bool:
+    """Return whether the grouped kernel that `x` would meet is fast forward and backward."""
     return not on_cpu(x) or (not _in_xla() and _has_onednn_for(x))
 
 
-def _has_onednn_for(x):
-    """Of half precision what is asked is how it is emulated, if it is."""
+def _has_onednn_for(x: Tensor) -> bool:
+    """Half precision is emulated in float32, if at all."""
     return has_onednn("float64" if x.dtype == tf.float64 else "float32")
 
 
-def _is_emulated(x):
-    """Whether a CPU's kernels for the type of `x` are slow, or lack the gradient of groups."""
+def _is_emulated(x: Tensor) -> bool:
+    """Return whether a CPU is slow at the type of `x`, or has no gradient of groups for it."""
     if x.dtype == tf.bfloat16:
         return on_cpu(x) and not has_onednn("bfloat16")
     return x.dtype == tf.float16 and on_cpu(x)
 
 
-def on_cpu(x):
-    """Whether an op on `x` that is run or traced now will be placed on the CPU."""
+def on_cpu(x: Tensor) -> bool:
+    """Return whether an op on `x` that is run or traced now will be placed on the CPU."""
     if tf.executing_eagerly():
         return "CPU" in x.device
     scope = tf.constant(0).device
@@ -68,11 +78,11 @@ def on_cpu(x):
     return not tf.config.list_logical_devices("GPU")
 
 
-def batch_norm_supports(x, data_format):
-    """Whether the fused op takes `x` where it is.
+def batch_norm_supports(x: Tensor, data_format: str) -> bool:
+    """Return whether the fused op takes `x` where it is.
 
-    XLA has its own, which takes the mean of squares less the square of the mean: of large means
-    nothing is left of that but rounding.
+    XLA has its own, which subtracts the square of the mean from the mean of squares: with large
+    means nothing but rounding is left of that.
     """
     return (
         not _in_xla()
@@ -82,50 +92,57 @@ def batch_norm_supports(x, data_format):
     )
 
 
-def batch_norm_training(x, gamma, beta, epsilon, data_format):
+def batch_norm_training(
+    x: Tensor, gamma: Tensor, beta: Tensor, epsilon: float, data_format: str
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return normalized `x` with the mean and the (biased) variance of the batch, float32."""
-    outputs = _fused_batch_norm(x, gamma, beta, [], [], epsilon, data_format, is_training=True)
+    options = {"scale": gamma, "offset": beta, "mean": [], "variance": []}
+    outputs = _fused_batch_norm(x, data_format, epsilon=epsilon, is_training=True, **options)
     mean, variance = outputs.batch_mean, outputs.batch_variance
-    # The op answers with Bessel's correction; Keras's moving variance goes without.
+    # The op applies Bessel's correction, Keras does not.
     count = tf.cast(tf.size(x) // tf.size(mean), variance.dtype)
     return outputs.y, mean, variance * (tf.maximum(count - 1.0, 1.0) / count)
 
 
-def batch_norm_inference(x, gamma, beta, mean, variance, epsilon, data_format):
+def batch_norm_inference(
+    x: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    epsilon: float,
+    data_format: str,
+) -> Tensor:
     """Return `x` normalized by the given mean and variance."""
-    return _fused_batch_norm(
-        x, gamma, beta, mean, variance, epsilon, data_format, is_training=False
-    ).y
+    options = {"scale": gamma, "offset": beta, "mean": mean, "variance": variance}
+    return _fused_batch_norm(x, data_format, epsilon=epsilon, is_training=False, **options).y
 
 
-def replicas():
-    """How many devices train in step under the current `tf.distribute` strategy."""
+def replicas() -> int:
+    """Return how many devices train in step under the current `tf.distribute` strategy."""
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
-def _fused_batch_norm(x, gamma, beta, mean, variance, epsilon, data_format, is_training):
+def _fused_batch_norm(x: Tensor, data_format: str, **options) -> Any:
     outputs = tf.raw_ops.FusedBatchNormV3(
         x=tf.cast(x, "float32") if _is_emulated(x) else x,
-        scale=gamma,
-        offset=beta,
-        mean=mean,
-        variance=variance,
-        epsilon=epsilon,
         data_format=_LAYOUTS[data_format],
-        is_training=is_training,
+        **options,
     )
     return outputs._replace(y=tf.cast(outputs.y, x.dtype))
 
 
-def _per_axis(spatial, other, layout):
+def _per_axis(spatial: Sequence, other: Any, layout: str) -> list:
     return [spatial["HW".index(axis)] if axis in "HW" else other for axis in layout]
 
 
-def _pad(x, pairs, strides, layout):
-    """Return `x` and the padding with which the convolution kernels do the rest.
+def _pad(
+    x: Tensor, pairs: Sequence[tuple[int, int]], strides: Sequence[int], layout: str
+) -> tuple[Tensor, str | list]:
+    """Return `x` and the padding that is left to the convolution.
 
-    At stride 1 "same" is symmetric. A GPU pads by itself; oneDNN does not take explicit
-    padding in the backward pass, so there the strided convolutions get a padded copy.
+    At stride 1 "same" is symmetric. A GPU pads by itself; oneDNN takes no explicit padding in
+    the backward pass, so there the strided convolutions get a padded copy.
     """
     if all(stride == 1 for stride in strides):
         return x, "SAME"
@@ -135,8 +152,8 @@ def _pad(x, pairs, strides, layout):
     return x, explicit
 
 
-def _dilated_conv2d(x, kernel, options):
-    """By subsampled images side by side: without oneDNN the dilated kernel has no gradient."""
+def _dilated_conv2d(x: Tensor, kernel: Tensor, options: dict) -> Tensor:
+    """Convolve subsampled images: without oneDNN the dilated kernel has no gradient."""
     return tf.nn.convolution(
         x,
         kernel,
@@ -147,36 +164,36 @@ def _dilated_conv2d(x, kernel, options):
     )
 
 
-def _has_own_kernel_gradient(x, kernel, options):
+def _has_own_kernel_gradient(x: Tensor, kernel: Tensor, options: dict) -> bool:
     return _is_matrix_product(x, kernel, options) or (
         _has_onednn_for(x) and _merge(x, kernel, options) > 1
     )
 
 
-def _is_matrix_product(x, kernel, options):
+def _is_matrix_product(x: Tensor, kernel: Tensor, options: dict) -> bool:
     pointwise = kernel.shape[:2] == (1, 1) and math.prod(options["strides"]) == 1
     return pointwise and options["data_format"] == "NHWC" and _groups(x, kernel, options) == 1
 
 
-def _groups(x, kernel, options):
+def _groups(x: Tensor, kernel: Tensor, options: dict) -> int:
     return x.shape[options["data_format"].index("C")] // kernel.shape[2]
 
 
-def _merge(x, kernel, options):
-    """How many groups share a tile of the weight gradient."""
+def _merge(x: Tensor, kernel: Tensor, options: dict) -> int:
+    """Return how many groups share a tile of the weight gradient."""
     return math.gcd(_groups(x, kernel, options), max(1, _GRADIENT_TILE // kernel.shape[2]))
 
 
-def _conv2d_with_own_kernel_gradient(x, kernel, options):
-    """`tf.nn.conv2d` whose gradient by the kernel takes the way that oneDNN is fast at.
+def _conv2d_with_own_kernel_gradient(x: Tensor, kernel: Tensor, options: dict) -> Tensor:
+    """Return `tf.nn.conv2d` with the gradient by the kernel that oneDNN is fast at.
 
-    Not a `tf.custom_gradient`: in a graph that keeps what it was given for ever, here the weights
-    of every network that was ever traced. Where a tape lies outside of the function that is
-    differentiated, TensorFlow goes by the graph and takes the usual way.
+    Not a `tf.custom_gradient`, which in a graph keeps its arguments forever: the weights of every
+    network that was ever traced. If the tape is outside of the differentiated function,
+    TensorFlow follows the graph, to the usual gradient.
     """
     kernel = tf.convert_to_tensor(kernel)
 
-    def gradient(dy):
+    def gradient(dy: Tensor) -> tuple[Tensor, Tensor]:
         dx = tf.raw_ops.Conv2DBackpropInput(
             input_sizes=tf.shape(x), filter=kernel, out_backprop=dy, **options
         )
@@ -190,7 +207,7 @@ def _conv2d_with_own_kernel_gradient(x, kernel, options):
     return y
 
 
-def _matrix_product_kernel_gradient(x, kernel_shape, dy):
+def _matrix_product_kernel_gradient(x: Tensor, kernel_shape: Sequence[int], dy: Tensor) -> Tensor:
     """A 1x1 convolution is a matrix product; so is its gradient, without reordered copies."""
     x = tf.reshape(x, (-1, kernel_shape[2]))
     dy = tf.reshape(dy, (-1, kernel_shape[3]))
@@ -201,8 +218,8 @@ def _matrix_product_kernel_gradient(x, kernel_shape, dy):
     return tf.reshape(product, kernel_shape)
 
 
-def _merged_kernel_gradient(x, kernel, dy, options):
-    """The weight gradient of full tiles, of which the diagonal blocks are the groups'."""
+def _merged_kernel_gradient(x: Tensor, kernel: Tensor, dy: Tensor, options: dict) -> Tensor:
+    """Return the weight gradient from full tiles, whose diagonal blocks are the groups'."""
     height, width, inputs, outputs = kernel.shape
     merge, groups = _merge(x, kernel, options), _groups(x, kernel, options)
     tiles = tf.raw_ops.Conv2DBackpropFilter(
@@ -218,11 +235,13 @@ def _merged_kernel_gradient(x, kernel, dy, options):
     return tf.reshape(blocks, kernel.shape)
 
 
-def rematerialize(function, weights, state, inputs):
-    """`function(weights, state, inputs)`, of which the arguments alone are kept.
+def rematerialize(
+    function: Callable, weights: list, state: list, inputs: list
+) -> tuple[list, list]:
+    """Return `function(weights, state, inputs)`, computed again for the backward pass.
 
     Args:
-        function: gives a list of outputs, and the state after it; it has no side effect.
+        function: Function without side effects that returns a list of outputs and the new state.
         weights: list of tensors or variables.
         state: list of tensors that have no gradient.
         inputs: list of tensors.
@@ -230,7 +249,7 @@ def rematerialize(function, weights, state, inputs):
     weights = [tf.convert_to_tensor(weight) for weight in weights]
     sources = [*weights, *inputs]
 
-    def gradient(*gradients):
+    def gradient(*gradients: Tensor) -> list:
         again = _not_before(gradients, [*state, *sources])
         before, sources_again = again[: len(state)], again[len(state) :]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -246,9 +265,10 @@ def rematerialize(function, weights, state, inputs):
     return outputs, after
 
 
-def _not_before(others, tensors):
-    """The same tensors, but there only when others are: or else a graph computes at once with
-    them what has been computed with them before, and keeps it.
+def _not_before(others: Sequence[Tensor], tensors: list) -> list:
+    """Return the same tensors, available only once `others` are.
+
+    Otherwise a graph would share the results of the first computation with the second.
     """
     if _in_xla():
         return xla.optimization_barrier(*tensors, *others)[: len(tensors)]
@@ -256,13 +276,13 @@ def _not_before(others, tensors):
         return [tf.identity(tensor) for tensor in tensors]
 
 
-def _in_xla():
+def _in_xla() -> bool:
     return control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
 
 
 @functools.cache
-def has_onednn(dtype="float32"):
-    """Ask the kernel itself: only oneDNN's grouped convolution has a gradient on a CPU."""
+def has_onednn(dtype: str = "float32") -> bool:
+    """Return whether oneDNN computes: only its grouped convolution has a gradient on a CPU."""
     with tf.init_scope(), tf.device("CPU"):
         ones = tf.ones((1, 1, 1, 2), dtype)
         try:
@@ -274,17 +294,17 @@ def has_onednn(dtype="float32"):
                 padding="VALID",
             )
         except (tf.errors.UnimplementedError, tf.errors.InvalidArgumentError):
-            if dtype == "float32":  # others it may lack where it is on
-                _tell_of_onednn()
+            if dtype == "float32":  # oneDNN may be on, and lack another type
+                _warn_of_missing_onednn()
             return False
     return True
 
 
-def _tell_of_onednn():
+def _warn_of_missing_onednn() -> None:
     if is_x86() and "TF_ENABLE_ONEDNN_OPTS" not in os.environ:
         warnings.warn(
             "TensorFlow runs without oneDNN, as it does on this processor when it is imported "
             "before keras_resnext: networks train 1.1 to 2.2 times slower. Import keras_resnext "
-            "first, or set TF_ENABLE_ONEDNN_OPTS=1 (or 0, to be told no more).",
+            "first, or set TF_ENABLE_ONEDNN_OPTS=1 (or 0, to silence this).",
             stacklevel=2,
         )

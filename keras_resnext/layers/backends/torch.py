@@ -1,10 +1,20 @@
 """Convolution on PyTorch."""
 
+from collections.abc import Callable, Sequence
+
+import torch
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 
-def conv2d(x, kernel, strides, padding, dilation_rate, data_format):
+def conv2d(
+    x: torch.Tensor,
+    kernel: torch.Tensor,
+    strides: tuple[int, int],
+    padding: str | Sequence[tuple[int, int]],
+    dilation_rate: tuple[int, int],
+    data_format: str,
+) -> torch.Tensor:
     """Convolve `x` with `kernel`, grouped if the kernel has fewer input channels."""
     if data_format == "channels_last":
         x = x.permute(0, 3, 1, 2)  # a view: PyTorch calls this layout channels_last
@@ -24,17 +34,23 @@ def conv2d(x, kernel, strides, padding, dilation_rate, data_format):
     return y.permute(0, 2, 3, 1) if data_format == "channels_last" else y
 
 
-def native_groups_are_fast(x):
-    """PyTorch's grouped convolution is fast forwards and backwards on every device."""
+def native_groups_are_fast(x: torch.Tensor) -> bool:
+    """Return True: PyTorch is fast at groups, forward and backward, on every device."""
     return True
 
 
-def rematerialize(function, *args):
-    """`function(*args)`, of which the arguments alone are kept for the backward pass."""
+def rematerialize(function: Callable, *args: list) -> tuple[list, list]:
+    """Return `function(*args)`, computed again for the backward pass."""
     return checkpoint(function, *args, use_reentrant=False)
 
 
-def _pairs(padding, sizes, kernel_shape, strides, dilation_rate):
+def _pairs(
+    padding: str | Sequence,
+    sizes: Sequence[int],
+    kernel_shape: Sequence[int],
+    strides: Sequence[int],
+    dilation_rate: Sequence[int],
+) -> Sequence:
     """Turn a named padding into ((top, bottom), (left, right)) for the image size at hand."""
     if padding == "valid":
         return ((0, 0), (0, 0))

@@ -1,0 +1,80 @@
+"""Image files of any folder: finding and reading them."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from keras_resnext.data.images import SUFFIXES, image_fault
+from keras_resnext.data.pipeline import decode
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Decode a JPEG, PNG, BMP, WebP or GIF (its first frame).
+
+    Args:
+        path: str, path of the file.
+
+    Returns:
+        uint8 array of shape (height, width, 3).
+
+    Raises:
+        ValueError: If it cannot be decoded, with its name and why.
+    """
+    fault = image_fault(path)
+    if not fault:
+        try:
+            return decode(tf.io.read_file(str(path))).numpy()
+        except (tf.errors.OpError, ValueError) as error:
+            fault = str(error).split("} ", 1)[-1].split(" [Op:")[0]
+    raise ValueError(f"Unreadable image {path}: {fault}.")
+
+
+def find_images(sources: Sequence[str | Path]) -> list[Path]:
+    """Return the image files among files and folders, and below those folders.
+
+    Args:
+        sources: Sequence of paths: files, whatever their names, and folders.
+
+    Returns:
+        List of their paths, those of a folder in the order of their names.
+
+    Raises:
+        ValueError: If a path is missing, or a folder has no image.
+    """
+    images = []
+    for source in map(Path, sources):
+        if not source.exists():
+            raise ValueError(f'There is no image or folder "{source}".')
+        below = [source]
+        if source.is_dir():
+            below = sorted(p for p in source.rglob("*") if p.suffix.lower() in SUFFIXES)
+        if not below:
+            raise ValueError(f'The folder "{source}" has no {", ".join(SUFFIXES)} in it.')
+        images += below
+    return images
+
+
+class ImageBatches(Sequence):
+    """Image files as batches of one, each read when it is needed.
+
+    Args:
+        paths: Sequence of the files' paths.
+        read: Function from a path to an image.
+
+    Raises:
+        ValueError: If a file is truncated or no image.
+    """
+
+    def __init__(self, paths: Sequence[str | Path], read: Callable) -> None:
+        self.paths, self.read = list(paths), read
+        for path in self.paths:
+            if fault := image_fault(path):
+                raise ValueError(f"Unreadable image {path}: {fault}. Replace or remove it.")
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self.read(self.paths[index])[None]

@@ -1,0 +1,123 @@
+"""Opening a trained model: the folder of a run, a .keras file, or a name with weights.
+
+Nothing heavy is imported before a model is loaded.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from keras_resnext.errors import unknown
+from keras_resnext.models import variants
+
+if TYPE_CHECKING:
+    import keras
+
+# In the folder of a run.
+MODEL = "model.keras"
+NO_MODEL = 'There is no model file and no folder of a run "{}".'
+
+
+def find_model(source: str | Path, weights: str | Path | None = None) -> Path | str:
+    """Return the path of a model's file, or the name of a network.
+
+    Args:
+        source: str, path of a run's folder or of a model's file, or name of a network.
+        weights: str, weights of a named network: the path of their file, or a tag.
+
+    Returns:
+        The path of the model's file, or the name as the table has it.
+
+    Raises:
+        ValueError: If there is no such file or name, or a file comes with weights.
+
+    Example:
+
+    >>> find_model("resnext50_32x4d", weights="mine.weights.h5")
+    'ResNeXt50'
+    """
+    path = Path(source)
+    if path.exists():
+        if weights is not None:
+            raise ValueError(
+                f'"{source}" has its own weights. Give the name of a network (see list) for those '
+                f'of "{weights}".'
+            )
+        return _file_of(path)
+    if len(path.parts) > 1 or path.suffix == ".keras":
+        raise ValueError(NO_MODEL.format(source))
+    try:
+        return variants.get(source).name
+    except ValueError:
+        raise ValueError(
+            f"{unknown('model', source, variants.list_models())} "
+            "Expected the folder of a run, a .keras file or a name that list gives."
+        ) from None
+
+
+def find_trained_model(source: str | Path, weights: str | Path | None = None) -> Path | str:
+    """Return what `find_model` returns, and raise a `ValueError` for a name without weights."""
+    model = find_model(source, weights)
+    if isinstance(model, str) and weights is None:
+        raise ValueError(
+            f"{model} without weights would guess. Give them (--weights: a file saved from the "
+            "same network, or the tag of a checkpoint), or a trained model: the folder of a run or "
+            "a .keras file."
+        )
+    return model
+
+
+def open_model(
+    source: str | Path, weights: str | Path | None = None, image_size: int | None = None
+) -> "keras.Model":
+    """Load a model, or build a named network.
+
+    Args:
+        source: str, as in `find_model`.
+        weights: str, as in `find_model`; None for random ones.
+        image_size: int, height and width in pixels of a named network's images. Defaults to its
+            own.
+
+    Returns:
+        The `keras.Model`, not compiled.
+
+    Raises:
+        ValueError: If there is no such model, or it cannot be loaded.
+    """
+    model = find_model(source, weights)
+    if isinstance(model, Path):
+        return load_file(model)
+    from keras_resnext.applications import create_model
+
+    shape = (image_size, image_size, 3) if image_size else None
+    return create_model(model, weights=weights, input_shape=shape)
+
+
+def load_file(source: str | Path) -> "keras.Model":
+    """Load the model in a file, or in a run's folder, without compiling it.
+
+    Args:
+        source: str, path of the file or the folder.
+
+    Returns:
+        The `keras.Model`.
+
+    Raises:
+        ValueError: If it is missing or cannot be loaded.
+    """
+    import keras
+
+    path = _file_of(Path(source))
+    if not path.is_file():
+        raise ValueError(NO_MODEL.format(source))
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except Exception as error:  # whatever a broken zip, HDF5 or JSON raises
+        raise ValueError(f'"{path}" cannot be loaded as a Keras model: {error}') from error
+
+
+def _file_of(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    if not (path / MODEL).is_file():
+        raise ValueError(f'The folder "{path}" holds no {MODEL}: it is not that of a run.')
+    return path / MODEL
