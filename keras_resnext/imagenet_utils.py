@@ -8,10 +8,11 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
+from keras_resnext import imagenet
 from keras_resnext.checks import check, choice
 from keras_resnext.errors import DownloadError
 from keras_resnext.layers.image_input import IMAGENET, is_imagenet
-from keras_resnext.layers.preprocessing import IMAGENET_MEAN, IMAGENET_STD, warn_unlike_pixels
+from keras_resnext.layers.preprocessing import warn_unlike_pixels
 from keras_resnext.models.description import description
 
 
@@ -47,7 +48,7 @@ def preprocess_input(
     """
     warn_unlike_pixels(x)
     own = (model and description(model).preprocessing) or {}
-    mean, std = own.get("mean", IMAGENET_MEAN), own.get("std", IMAGENET_STD)
+    mean, std = own.get("mean", imagenet.MEAN), own.get("std", imagenet.STD)
     data_format = data_format or keras.config.image_data_format()
     check("data_format", data_format, choice(("channels_last", "channels_first")))
     first = data_format == "channels_first"

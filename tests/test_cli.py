@@ -147,6 +147,8 @@ WRONG = [
     (["tune", "--space", DIGITS, "--compare", "nothing"], '--compare "nothing" holds no search'),
     (["profile", "--output", "no/p.png"], "--output. Expected a file in a folder that is there"),
     (["data", "show", "--output", "no/p.png"], "--output. Expected a file in a folder"),
+    (["data", "show", "--augmentation", "flop"], '"flop". Did you mean "flip"?'),
+    (["profile", "--mixing", "mixup(0)"], "`mixup(alpha)`. Expected a number above 0"),
     (["predict", DIGITS, "a.jpg", "--weights", "b.h5"], "has its own weights"),
     (["benchmark", DIGITS, "--image-size", "320"], "--image-size is for named networks"),
     (["benchmark", "ResNet20", "--precision", "int8"], "None of the forms keras, folded has the"),

@@ -1,8 +1,9 @@
-"""data and profile."""
+"""The commands `data` and `profile`."""
 
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from keras_resnext.cli.inference import MODEL_HELP, load_classifier
 from keras_resnext.cli.shared import (
@@ -17,6 +18,16 @@ from keras_resnext.cli.shared import (
     print_json,
     quiet_tensorflow,
 )
+from keras_resnext.data.augment import parse_augmentation
+from keras_resnext.data.mixing import parse_mixing
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from keras_resnext.data.audit import Audit
+    from keras_resnext.data.parts import Dataset
+    from keras_resnext.data.profile import Profile
+    from keras_resnext.models.variants import Variant
 
 
 def _data_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +49,15 @@ def _pipeline_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mixing", default="none", metavar="NAMES", help=MIXING_HELP)
 
 
+def _parsed(options: argparse.Namespace) -> dict:
+    """Read what `_pipeline_arguments` adds, before anything heavy is imported."""
+    given = options.augmentation
+    return {
+        "augmentation": None if given is None else parse_augmentation(given),
+        "mixing": parse_mixing(options.mixing),
+    }
+
+
 def _show_arguments(parser: argparse.ArgumentParser) -> None:
     _pipeline_arguments(parser)
     add = parser.add_argument
@@ -49,6 +69,7 @@ def _show(options: argparse.Namespace) -> int:
     from keras_resnext.data.datasets import load_dataset
 
     check_folder_of("--output", options.output)
+    parsed = _parsed(options)
     dataset = load_dataset(options.data, options.image_size, options.seed)
     with quiet_tensorflow():
         from keras_resnext.data.profile import example_batch
@@ -56,12 +77,7 @@ def _show(options: argparse.Namespace) -> int:
 
     with naming_undecodable(dataset):
         images, labels = example_batch(
-            dataset,
-            options.count,
-            augmentation=options.augmentation,
-            mixing=options.mixing,
-            seed=options.seed,
-            cache=False,
+            dataset, options.count, seed=options.seed, cache=False, **parsed
         )
     from keras_resnext.plots import plot_grid
 
@@ -72,8 +88,8 @@ def _show(options: argparse.Namespace) -> int:
     return 0
 
 
-def _caption(label, names: Sequence[str]) -> str:
-    """The classes of a label, by weight, where there are several."""
+def _caption(label: "np.ndarray", names: Sequence[str]) -> str:
+    """Return the classes of a label, by weight if there are several."""
     strongest = [int(number) for number in label.argsort()[::-1][:4] if label[number] > 0.005]
     if len(strongest) == 1:
         return names[strongest[0]]
@@ -87,12 +103,12 @@ def _check_arguments(parser: argparse.ArgumentParser) -> None:
 def _check(options: argparse.Namespace) -> int:
     from keras_resnext.data.datasets import load_dataset
 
-    # The size plays no part here, but that images differ in it is no fault.
+    # The size plays no part here, and images may differ in it.
     dataset = load_dataset(options.data, options.image_size or 224, options.seed, "skip")
     with quiet_tensorflow():
-        from keras_resnext.data.check import check_dataset
+        from keras_resnext.data.audit import audit_dataset
 
-    report = check_dataset(dataset)
+    report = audit_dataset(dataset)
     if options.json:
         print_json(asdict(report))
     else:
@@ -100,7 +116,7 @@ def _check(options: argparse.Namespace) -> int:
     return 1 if report.broken else 0
 
 
-def _print_report(report) -> None:
+def _print_report(report: "Audit") -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -127,8 +143,10 @@ def _print_report(report) -> None:
 
 def _pack_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--output", required=True, metavar="FOLDER", help="to write to, or to go on in")
-    add("--shard-images", type=int, default=1024, metavar="N", help="a file; default: %(default)s")
+    add("--output", required=True, metavar="FOLDER", help="to write to, or to resume in")
+    add(
+        "--shard-images", type=int, default=1024, metavar="N", help="per file; default: %(default)s"
+    )
     add("--on-error", choices=("raise", "skip"), default="raise", help="default: %(default)s")
 
 
@@ -158,11 +176,33 @@ def _pack(options: argparse.Namespace) -> int:
 
 def _policy_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("model", metavar="MODEL", help=f"{MODEL_HELP}: that has not seen the test part of --data")
+    add(
+        "model",
+        metavar="MODEL",
+        help=f"{MODEL_HELP}; it must not have seen the test part of --data",
+    )
     add("--weights", metavar="FILE", help="of a named network: as in train")
-    add("--trials", type=int, default=200, metavar="N", help="sub-policies; default: %(default)s")
-    add("--keep", type=int, default=25, metavar="N", help="of them; default: %(default)s")
-    add("--images", type=int, default=1000, metavar="N", help="of the test part, at most")
+    add(
+        "--trials",
+        type=int,
+        default=200,
+        metavar="N",
+        help="sub-policies to draw; default: %(default)s",
+    )
+    add(
+        "--keep",
+        type=int,
+        default=25,
+        metavar="N",
+        help="sub-policies of the policy; default: %(default)s",
+    )
+    add(
+        "--images",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="most images of the test part to search on",
+    )
     add("--output", default="policy.json", metavar="FILE", help="default: %(default)s")
 
 
@@ -178,14 +218,14 @@ def _policy(options: argparse.Namespace) -> int:
         )
     classifier = load_classifier(options)
     with quiet_tensorflow():
-        from keras_resnext.data.policy_search import search_policy, write_found
+        from keras_resnext.data.policy_search import search_policy, write_policy
         from keras_resnext.evaluation.classifier import as_predictor
     size = options.image_size or classifier.preprocessing.size
     dataset = load_dataset(options.data, size, options.seed)
     predict, dataset = as_predictor(classifier, dataset)
     with Progress() as bar:
         task = bar.add_task("searching")
-        found = search_policy(
+        result = search_policy(
             predict,
             dataset,
             trials=options.trials,
@@ -194,9 +234,9 @@ def _policy(options: argparse.Namespace) -> int:
             seed=options.seed,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
-    write_found(found, options.output)
-    print(f"Loss on {found.images:,} held-out images: {found.plain:.4f} as they are, ", end="")
-    print(f"{found.losses[0]:.4f} to {found.losses[-1]:.4f} changed by the policy.")
+    write_policy(result, options.output)
+    print(f"Loss on {result.images:,} held-out images: {result.plain:.4f} as they are, ", end="")
+    print(f"{result.losses[0]:.4f} to {result.losses[-1]:.4f} changed by the policy.")
     print(f"Saved in {options.output}: keras-resnext train --augmentation {options.output}")
     return 0
 
@@ -204,13 +244,17 @@ def _policy(options: argparse.Namespace) -> int:
 def _profile_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--data", default="digits", help=DATA_HELP)
-    add("--model", metavar="NAME", help="whose training step is fed; default: the pipeline alone")
+    add(
+        "--model",
+        metavar="NAME",
+        help="network whose training step is fed; default: the pipeline alone",
+    )
     add("--batch-size", type=int, metavar="N", help="default: the data set's own")
     add("--image-size", type=int, metavar="PIXELS", help="default: the model's own")
     add("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
     _pipeline_arguments(parser)
     cache_arguments(parser)
-    add("--seconds", type=float, default=3.0, metavar="S", help="a measurement; default: 3")
+    add("--seconds", type=float, default=3.0, metavar="S", help="per measurement; default: 3")
     add("--output", default="profile.png", metavar="FILE", help="default: %(default)s")
 
 
@@ -218,6 +262,7 @@ def _profile(options: argparse.Namespace) -> int:
     from keras_resnext.models import variants
 
     check_folder_of("--output", options.output)
+    parsed = _parsed(options)
     variant = variants.get(options.model) if options.model else None
     from keras_resnext.data.datasets import load_dataset
 
@@ -237,10 +282,9 @@ def _profile(options: argparse.Namespace) -> int:
             options.batch_size,
             seconds=options.seconds,
             seed=options.seed,
-            augmentation=options.augmentation,
-            mixing=options.mixing,
             cache=cache_of(options),
             memory_budget=budget_of(options),
+            **parsed,
         )
     _print_profile(profile)
     from keras_resnext.plots import plot_profile
@@ -251,7 +295,7 @@ def _profile(options: argparse.Namespace) -> int:
     return 0
 
 
-def _training_step(variant, dataset) -> Callable:
+def _training_step(variant: "Variant", dataset: "Dataset") -> Callable:
     with quiet_tensorflow():
         import keras
 
@@ -268,12 +312,12 @@ def _training_step(variant, dataset) -> Callable:
     return lambda images, labels: model.train_on_batch(images.numpy(), labels.numpy())
 
 
-def _print_profile(profile) -> None:
+def _print_profile(profile: "Profile") -> None:
     from rich.console import Console
     from rich.table import Table
 
     table = Table()
-    table.add_column("images a second", no_wrap=True)
+    table.add_column("images per second", no_wrap=True)
     for heading in ("by itself", "in place"):
         table.add_column(heading, justify="right")
     for name, rate in profile.stages.items():

@@ -11,6 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from keras_resnext.data.augment import AUGMENTATIONS
+from keras_resnext.data.grammar import signatures
+from keras_resnext.data.mixing import MIXINGS
+
 PROGRAM = "keras-resnext"
 
 
@@ -32,15 +36,14 @@ DATA_HELP = (
 
 
 AUGMENTATION_HELP = (
-    "none, flip, shift, shift_flip, resized_crop_flip, color_jitter, cutout, random_erasing, "
-    "randaugment, randaugment6, randaugment7, augmix, autoaugment_imagenet, _cifar10 or _svhn, a "
-    "policy file, or several joined by +; default: the data set's own"
+    f"none, {signatures(AUGMENTATIONS)}, the path of a policy file, or several joined by +, as in "
+    "resized_crop(0.35)+flip+randaugment(7); default: the data set's own"
 )
 
 
 MIXING_HELP = (
-    "mixup, mixup1, cutmix, ricap, snapmix (in train only), or as in "
-    '"mixup*0.5+cutmix*0.5,none@80" (from epoch 80 on nothing); mixup(0.1) has that alpha'
+    f"none, {signatures(MIXINGS)}, or by probability and by epoch, as in "
+    '"mixup(0.2)*0.5+cutmix*0.5,none@80" (from epoch 80 on nothing)'
 )
 
 

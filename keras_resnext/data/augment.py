@@ -1,261 +1,248 @@
 """Augmentation: pure, seeded functions on batches of images, and the table of them by name.
 
-Each takes uint8 images of shape (batch, height, width, channels) and a seed of two integers, and
-gives uint8 images; the same seed gives the same images, eagerly and inside tf.data, on any number
-of cores. They work on whole batches because tf.data needs longer to call a function than to move
-a small image: see the measurements in ``pipeline``.
+Each takes uint8 images of shape (batch, height, width, channels), a seed of two integers, the edge
+of the images in pixels and its row's arguments, and returns uint8 images. The same seed gives the
+same images, eagerly and inside tf.data, on any number of cores. They work on whole batches because
+tf.data takes longer to call a function than to move a small image: see `pipeline`.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
-import tensorflow as tf
-
+from keras_resnext.checks import number
 from keras_resnext.data import policies
 from keras_resnext.data.decode import Crop, fit_windows, relative_windows
-from keras_resnext.errors import unknown
+from keras_resnext.data.grammar import NONE, Argument, Call, Row, parse_call, split
+from keras_resnext.data.lazy import tf
+from keras_resnext.data.ops import fold, gather_pixels, inside_boxes
 
 ERASED = Crop(area=(0.02, 0.33), ratio=(0.3, 3.3))
 
-Step = Callable[[tf.Tensor, tf.Tensor, int], tf.Tensor]
+
+@dataclass(frozen=True)
+class AugmentationRow(Row):
+    """A row of `AUGMENTATIONS`.
+
+    Args:
+        crops: bool, whether the function takes only its arguments and returns a `Crop`, which is
+            applied while an image is decoded.
+    """
+
+    crops: bool = False
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """A row of the table.
+    """What is done to training images, read by `parse_augmentation`.
 
     Args:
-        steps: Called in turn with images, seed and the size of the images.
-        crop: Bounds of a random crop that comes before them, or None: the middle, whole.
+        text: str, what was given.
+        steps: tuple of `Call`, applied in turn.
+        crop: `Crop` with the bounds of a random crop before them, or None for the whole middle.
     """
 
-    steps: tuple[Step, ...]
+    text: str = field(compare=False)
+    steps: tuple[Call, ...]
     crop: Crop | None = None
 
+    def __str__(self) -> str:
+        """Return the text."""
+        return self.text
 
-def flip(images, seed, size=None):
-    """Mirror each image, left to right, with probability 1/2.
 
-    Args:
-        images: uint8 of shape (batch, height, width, channels).
-        seed: Two integers.
-        size: Not used: mirroring keeps the size.
-
-    Returns:
-        Images of the same shape and type.
-    """
+def flip(images: tf.Tensor, seed: tf.Tensor, size: int | None = None) -> tf.Tensor:
+    """Mirror each image, left to right, with probability 1/2."""
     mirrored = tf.random.stateless_uniform([tf.shape(images)[0]], seed) < 0.5
     # Whole images are moved, and rows reversed in rank 3, where TensorFlow has a fast way for three
     # channels: several times as fast as tf.where over the images and images[:, :, ::-1].
-    kept, turned = (tf.where(chosen)[:, 0] for chosen in (~mirrored, mirrored))
+    straight, turned = (tf.where(chosen)[:, 0] for chosen in (~mirrored, mirrored))
     rows = tf.reshape(tf.gather(images, turned), [-1, *images.shape[2:]])
     rows = tf.reshape(tf.reverse(rows, [1]), [-1, *images.shape[1:]])
-    places = [tf.cast(chosen, tf.int32) for chosen in (kept, turned)]
-    return tf.dynamic_stitch(places, [tf.gather(images, kept), rows])
+    places = [tf.cast(chosen, tf.int32) for chosen in (straight, turned)]
+    return tf.dynamic_stitch(places, [tf.gather(images, straight), rows])
 
 
-def pad_and_crop(images, seed, size):
+def pad_and_crop(images: tf.Tensor, seed: tf.Tensor, size: int) -> tf.Tensor:
     """Pad with black by an eighth of the size on every side and crop anywhere: a random shift.
 
     4 pixels for images of 32, as in section 4.2 of "Deep Residual Learning for Image Recognition".
-
-    Args:
-        images: uint8 of shape (batch, size, size, channels).
-        seed: Two integers.
-        size: Edge of the images, pixels.
-
-    Returns:
-        Images of the same shape and type.
     """
     padding = max(1, size // 8)
     space = [padding, padding]
     padded = tf.pad(images, [[0, 0], space, space, [0, 0]])
     shape = [2, tf.shape(images)[0], 1]
     corner = tf.random.stateless_uniform(shape, seed, 0, 2 * padding + 1, tf.int32)
-    rows, columns = tf.unstack(corner + tf.range(size))
-    return tf.gather(tf.gather(padded, rows, batch_dims=1), columns, axis=2, batch_dims=1)
+    return gather_pixels(padded, *tf.unstack(corner + tf.range(size)))
 
 
-PHOTOGRAPH = Crop()
+def resized_crop(area: float) -> Crop:
+    """Return the random crop of "Going Deeper with Convolutions", section 6."""
+    return Crop((area, 1.0))
 
 
-def color_jitter(images, seed, size=None, strength=(0.4, 0.4, 0.4)):
-    """Change brightness, contrast and saturation of each image, as Pillow's ImageEnhance does.
-
-    Args:
-        images: uint8 of shape (batch, height, width, channels).
-        seed: Two integers.
-        size: Not used.
-        strength: Of the three: factors are uniform from 1 less this to 1 more.
-
-    Returns:
-        Images of the same shape and type.
-    """
+def color_jitter(
+    images: tf.Tensor, seed: tf.Tensor, size: int | None = None, strength: float = 0.4
+) -> tf.Tensor:
+    """Change brightness, contrast and saturation of each image, as Pillow's ImageEnhance does."""
     draws = tf.random.stateless_uniform([3, tf.shape(images)[0], 1, 1, 1], seed, -1, 1)
-    factors = [1 + draws[k] * amount for k, amount in enumerate(strength)]
+    factors = [1 + draws[k] * strength for k in range(3)]
     images = policies.blend(0, images, factors[0])
-    luma = tf.cast(policies.grey(images), tf.float32)
+    luma = tf.cast(policies.gray(images), tf.float32)
     mean = tf.floor(tf.reduce_mean(luma, [1, 2, 3], keepdims=True) + 0.5)
     images = policies.blend(mean, images, factors[1])
-    return policies.blend(policies.grey(images), images, factors[2])
+    return policies.blend(policies.gray(images), images, factors[2])
 
 
-def cutout(images, seed, size):
-    """Paint a square of half the size grey, its middle anywhere; what sticks out is cut.
+def cutout(images: tf.Tensor, seed: tf.Tensor, size: int) -> tf.Tensor:
+    """Paint a square of half the size gray, its middle anywhere; what sticks out is cut off.
 
     "Improved Regularization of Convolutional Neural Networks with Cutout".
-
-    Args:
-        images: uint8 of shape (batch, size, size, channels).
-        seed: Two integers.
-        size: Edge of the images, pixels.
-
-    Returns:
-        Images of the same shape and type.
     """
     count = tf.shape(images)[0]
     middle = tf.random.stateless_uniform([count, 2], seed, 0, size, tf.int32)
     return _paint(images, middle - size // 4, tf.fill([count, 2], size // 2))
 
 
-def random_erasing(images, seed, size, chance=0.5, box=ERASED):
-    """Paint a rectangle of random area and shape grey, in some of the images.
+def random_erasing(
+    images: tf.Tensor, seed: tf.Tensor, size: int, probability: float = 0.5
+) -> tf.Tensor:
+    """Paint a rectangle of random area and shape gray, in some of the images.
 
     "Random Erasing Data Augmentation", algorithm 1.
-
-    Args:
-        images: uint8 of shape (batch, size, size, channels).
-        seed: Two integers.
-        size: Edge of the images, pixels.
-        chance: Share of the images that lose something.
-        box: Bounds of the rectangle.
-
-    Returns:
-        Images of the same shape and type.
     """
     draws = tf.random.stateless_uniform([5, tf.shape(images)[0]], seed)
-    corner, extent = fit_windows(relative_windows(draws[:4], box), tf.constant([size, size]))
-    extent = tf.where((draws[4] < chance)[:, None], extent, 0.0)
+    corner, extent = fit_windows(relative_windows(draws[:4], ERASED), tf.constant([size, size]))
+    extent = tf.where((draws[4] < probability)[:, None], extent, 0.0)
     return _paint(images, tf.cast(corner, tf.int32), tf.cast(extent, tf.int32))
 
 
-def _paint(images, corner, extent):
-    def within(axis):
-        places = tf.range(tf.shape(images)[1 + axis])[None]
-        begin = corner[:, axis, None]
-        return (places >= begin) & (places < begin + extent[:, axis, None])
-
-    inside = within(0)[:, :, None] & within(1)[:, None, :]
-    return tf.where(inside[..., None], tf.constant(policies.GREY, tf.uint8), images)
+def _paint(images: tf.Tensor, corner: tf.Tensor, extent: tf.Tensor) -> tf.Tensor:
+    inside = inside_boxes(tf.shape(images), tf.concat([corner, corner + extent], 1))
+    return tf.where(inside[..., None], tf.constant(policies.GRAY, tf.uint8), images)
 
 
-def each(function: Callable) -> Step:
-    """Make a step for batches of a function of one image and a seed.
+def each(function: Callable) -> Callable:
+    """Return an augmentation that calls a function of one image and a seed for each image."""
 
-    Args:
-        function: Takes uint8 (height, width, channels) and two integers, gives such an image.
-
-    Returns:
-        A step: each image gets a seed of its own.
-    """
-
-    def step(images, seed, size=None):
+    def step(
+        images: tf.Tensor, seed: tf.Tensor, size: int | None = None, **arguments: object
+    ) -> tf.Tensor:
         seeds = tf.random.stateless_uniform([tf.shape(images)[0], 2], seed, None, None, tf.int64)
         return tf.map_fn(
-            lambda row: function(*row), (images, seeds), fn_output_signature=images.dtype
+            lambda row: function(*row, **arguments),
+            (images, seeds),
+            fn_output_signature=images.dtype,
         )
 
     return step
 
 
-def policy_step(policy: policies.Policy) -> Step:
-    """Make a step of a policy.
-
-    Args:
-        policy: From ``policies.read_policy`` or ``policies.published_policy``.
-    """
-    return each(lambda image, seed: policies.apply_policy(image, seed, policy))
-
-
 AUGMENTATIONS = {
-    "none": Augmentation(()),
-    "flip": Augmentation((flip,)),
-    "shift": Augmentation((pad_and_crop,)),
-    "shift_flip": Augmentation((pad_and_crop, flip)),
-    "resized_crop_flip": Augmentation((flip,), PHOTOGRAPH),
-    "color_jitter": Augmentation((color_jitter,)),
-    "cutout": Augmentation((cutout,)),
-    "random_erasing": Augmentation((random_erasing,)),
-    "randaugment": Augmentation((each(policies.rand_augment),)),
+    "flip": AugmentationRow("Mirror half of the images.", flip),
+    "shift": AugmentationRow("Shift by up to an eighth of the size.", pad_and_crop),
+    "resized_crop": AugmentationRow(
+        "Crop anywhere, and resize.",
+        resized_crop,
+        (Argument("area", 0.08, "least share of the image", number(above=0, most=1)),),
+        crops=True,
+    ),
+    "color_jitter": AugmentationRow(
+        "Change brightness, contrast and saturation.",
+        color_jitter,
+        (Argument("strength", 0.4, "factors are from 1 less this to 1 more", number(0, 1)),),
+    ),
+    "cutout": AugmentationRow("Paint a square of half the size gray.", cutout),
+    "random_erasing": AugmentationRow(
+        "Paint a rectangle gray.",
+        random_erasing,
+        (Argument("probability", 0.5, "share of the images", number(0, 1)),),
+    ),
+    "randaugment": AugmentationRow(
+        "Change by two random operations, of level 9 of 30.",
+        each(policies.rand_augment),
+        (
+            Argument(
+                "level",
+                None,
+                "from 0 to 10, as timm counts; each operation then has the probability 0.5",
+                number(0, 10),
+            ),
+        ),
+    ),
+    "augmix": AugmentationRow("Blend with chains of operations.", each(policies.aug_mix)),
     **{
-        f"randaugment{level}": Augmentation(
-            (each(partial(policies.rand_augment, level=level / 10, probability=0.5)),)
+        f"autoaugment_{name}": AugmentationRow(
+            f"Change by AutoAugment's policy for {title}.",
+            each(partial(policies.apply_policy, policy=policies.published_policy(name))),
         )
-        for level in (6, 7)  # of "ResNet strikes back", as timm counts
-    },
-    "augmix": Augmentation((each(policies.aug_mix),)),
-    **{
-        f"autoaugment_{name}": Augmentation((policy_step(policies.published_policy(name)),))
-        for name in policies.POLICIES
+        for name, title in (("imagenet", "ImageNet"), ("cifar10", "CIFAR-10"), ("svhn", "SVHN"))
     },
 }
+# Names for several rows, or for a row with its argument; an argument goes to the first row.
+SHORTHANDS = {
+    "shift_flip": "shift+flip",
+    "resized_crop_flip": "resized_crop+flip",
+    "randaugment6": "randaugment(6)",
+    "randaugment7": "randaugment(7)",
+}
+POLICY_FILE = AugmentationRow("Change by the policy of a file.", each(policies.apply_policy))
 
 
-def find_augmentation(name: str) -> Augmentation:
-    """Give the row of ``AUGMENTATIONS`` of that name, or several in turn.
+def parse_augmentation(text: str | Augmentation) -> Augmentation:
+    """Read what is done to training images.
 
     Args:
-        name: Of the row, or of several joined by "+", or the path of a policy file (.json).
+        text: str, `"none"`; the name of a row of `AUGMENTATIONS`, with arguments in parentheses;
+            the path of a policy file (.json); or several joined by `+`. Or an `Augmentation`.
 
     Returns:
-        An Augmentation: all their steps, and the crop of the first that has one.
+        `Augmentation`, with the crop of the first part that has one.
 
     Raises:
-        ValueError: If there is none, with the nearest name.
+        ValueError: For an unknown name or argument, with the nearest one, and for a file that
+            holds no policy.
 
     Example:
-
-    >>> find_augmentation("shift+flip") == find_augmentation("shift_flip")
+    >>> parse_augmentation("shift+flip") == parse_augmentation("shift_flip")
     True
     """
-    rows = []
-    for part in name.split("+"):
-        if part.endswith(".json"):
-            rows.append(Augmentation((policy_step(policies.read_policy(part)),)))
-            continue
-        if part not in AUGMENTATIONS:
-            raise ValueError(unknown("augmentation", part, AUGMENTATIONS))
-        rows.append(AUGMENTATIONS[part])
-    crop = next((row.crop for row in rows if row.crop), None)
-    return Augmentation(tuple(step for row in rows for step in row.steps), crop)
+    if isinstance(text, Augmentation):
+        return text
+    calls = [call for part in split(text, "+") for call in _calls(part)]
+    crops = [call() for call in calls if call.row.crops]
+    steps = tuple(call for call in calls if not call.row.crops)
+    return Augmentation(text, steps, crops[0] if crops else None)
 
 
-def apply_steps(images, seed, augmentation: Augmentation, size: int):
-    """Apply each step of a row, with a seed of its own, to images that are cropped already.
+def _calls(text: str) -> list[Call]:
+    if text == NONE:
+        return []
+    if text.endswith(".json"):
+        return [Call(POLICY_FILE, (("policy", policies.read_policy(text)),))]
+    name, parenthesis, values = text.partition("(")
+    if name in SHORTHANDS:
+        first, *rest = split(SHORTHANDS[name], "+")
+        return [call for part in (first + parenthesis + values, *rest) for call in _calls(part)]
+    return [parse_call("augmentation", text, {**AUGMENTATIONS, **dict.fromkeys(SHORTHANDS)})]
+
+
+def apply_steps(
+    images: tf.Tensor, seed: tf.Tensor, augmentation: Augmentation, size: int
+) -> tf.Tensor:
+    """Apply each step, with a seed of its own, to images that are cropped already.
 
     Args:
-        images: uint8 of shape (batch, size, size, channels).
+        images: uint8 tensor of shape (batch, size, size, channels).
         seed: Two integers.
-        augmentation: A row of ``AUGMENTATIONS``.
-        size: Edge of the images, pixels.
+        augmentation: `Augmentation`; its crop is not applied.
+        size: int, edge of the images in pixels.
 
     Returns:
-        uint8 of shape (batch, size, size, channels).
+        uint8 tensor of shape (batch, size, size, channels).
     """
-    for number, step in enumerate(augmentation.steps):
-        images = step(images, fold(seed, number), size)
+    for place, step in enumerate(augmentation.steps):
+        images = step(images, fold(seed, place), size)
     return images
-
-
-def fold(seed, number: int):
-    """Derive a seed.
-
-    Args:
-        seed: Two integers.
-        number: Another for each use.
-
-    Returns:
-        Two integers.
-    """
-    return tf.random.experimental.stateless_fold_in(tf.cast(seed, tf.int64), number)

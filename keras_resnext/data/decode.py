@@ -1,31 +1,27 @@
 """From the bytes of an image file to pixels: whole, or only the part that training crops.
 
 tf.io decodes JPEG, PNG and GIF, several times as fast as Pillow, but turns no photograph upright:
-the EXIF orientation is read and applied here, and costs nothing where there is none. Pillow decodes
+the EXIF orientation is read and applied here, and costs nothing if a file has none. Pillow decodes
 what tf.io reads wrongly (BMP with a palette) or not in every release (WebP).
 """
 
+from __future__ import annotations
+
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-import tensorflow as tf
+from keras_resnext.data.lazy import tf
 
-# By orientation: whether stored rows are columns, and whether then top and bottom, left and right
-# change places. Section 4.6.4 of the Exif standard.
-TURNS = np.array(
-    [
-        (0, 0, 0),
-        (0, 0, 0),
-        (0, 0, 1),
-        (0, 1, 1),
-        (0, 1, 0),
-        (1, 0, 0),
-        (1, 0, 1),
-        (1, 1, 1),
-        (1, 1, 0),
-    ],
-    bool,
+if TYPE_CHECKING:
+    import numpy as np
+
+# By orientation, from 0: whether stored rows are columns, and whether then top and bottom, left and
+# right change places. Section 4.6.4 of the Exif standard.
+TURNS = tuple(
+    tuple(digit == "1" for digit in turn)
+    for turn in ("000", "000", "001", "011", "010", "100", "101", "111", "110")
 )
 ORIENTATION_TAG = 0x0112
 RATIOS = (1, 2, 4, 8)
@@ -38,22 +34,22 @@ class Crop:
     """Which part of a photograph training sees.
 
     Args:
-        area: Least and greatest share of the image's area.
-        ratio: Least and greatest width over height.
+        area: tuple of two floats, least and greatest share of the image's area.
+        ratio: tuple of two floats, least and greatest width over height.
     """
 
     area: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
 
 
-def decode(contents):
+def decode(contents: tf.Tensor) -> tf.Tensor:
     """Decode a JPEG, PNG, GIF (its first frame), BMP or WebP, upright.
 
     Args:
-        contents: Scalar string tensor: the bytes of the file.
+        contents: string scalar, the bytes of the file.
 
     Returns:
-        uint8 of shape (height, width, 3).
+        uint8 tensor of shape (height, width, 3).
 
     Raises:
         tf.errors.InvalidArgumentError: If it is none of these, or broken.
@@ -66,27 +62,27 @@ def decode(contents):
     return tf.ensure_shape(image, [None, None, 3])
 
 
-def decode_crop(contents, relative, size: int):
+def decode_crop(contents: tf.Tensor, relative: tf.Tensor, size: int) -> tf.Tensor:
     """Decode a part of an image, no more of it and no finer than needed, and resize it.
 
     A JPEG is decoded within the window only, by the fast integer transform, and at a half, a
-    quarter or an eighth where the window is that much larger than ``size``.
+    quarter or an eighth if the window is that much larger than `size`.
 
     Args:
-        contents: Scalar string tensor: the bytes of the file.
-        relative: float32 of shape (4,): a row of ``relative_windows``.
-        size: Edge of the square to give, pixels.
+        contents: string scalar, the bytes of the file.
+        relative: float32 tensor of shape (4,), a row of `relative_windows`.
+        size: int, edge of the square in pixels.
 
     Returns:
-        uint8 of shape (size, size, 3).
+        uint8 tensor of shape (size, size, 3).
     """
 
-    def plain():
+    def plain() -> tf.Tensor:
         window = pixel_windows(relative, tf.io.extract_jpeg_shape(contents)[:2])
         return _shrunk(_decode_window(contents, window, size), size)
 
     @_apart
-    def any_other():
+    def any_other() -> tf.Tensor:
         return tf.cond(
             tf.io.is_jpeg(contents),
             lambda: _decode_turned_crop(contents, relative, size),
@@ -96,17 +92,17 @@ def decode_crop(contents, relative, size: int):
     return tf.ensure_shape(tf.cond(_is_plain(contents), plain, any_other), [size, size, 3])
 
 
-def _apart(function):
+def _apart(function: Callable) -> Callable:
     """Keep a branch that is hardly ever taken out of the others' way.
 
-    Where a branch is not taken, TensorFlow still passes by each of its operations, but for a
-    function that must not be inlined: that is one.
+    TensorFlow passes by each operation of a branch that is not taken; a function that must not be
+    inlined is one operation.
     """
     return tf.function(function, experimental_attributes={"_noinline": True})
 
 
-def _is_plain(contents):
-    """Whether an image is a JPEG that surely has no EXIF: few operations, for most images.
+def _is_plain(contents: tf.Tensor) -> tf.Tensor:
+    """Return whether an image is a JPEG that surely has no EXIF: few operations, for most images.
 
     After its first two bytes comes a JFIF segment of the usual length and no APP1, or a table.
     """
@@ -115,30 +111,21 @@ def _is_plain(contents):
     return tf.io.is_jpeg(contents) & (after_jfif | (tf.strings.substr(begin, 0, 2) == b"\xff\xdb"))
 
 
-def _decode_turned_crop(contents, relative, size: int):
+def _decode_turned_crop(contents: tf.Tensor, relative: tf.Tensor, size: int) -> tf.Tensor:
     turn = orientation(contents)
     stored_shape = tf.io.extract_jpeg_shape(contents)[:2]
-    transposed = tf.gather(TURNS[:, 0], turn)
+    transposed = tf.gather(TURNS, turn)[0]
     shape = tf.where(transposed, stored_shape[::-1], stored_shape)
-    window = stored_window(pixel_windows(relative, shape), turn, shape)
+    window = _stored_window(pixel_windows(relative, shape), turn, shape)
     return upright(_shrunk(_decode_window(contents, window, size), size), turn)
 
 
-def _crop_whole(image, relative, size: int):
+def _crop_whole(image: tf.Tensor, relative: tf.Tensor, size: int) -> tf.Tensor:
     return crop_image(image, pixel_windows(relative, tf.shape(image)[:2]), size)
 
 
-def crop_image(image, window, size: int):
-    """Crop a part of an image and resize it.
-
-    Args:
-        image: uint8 of shape (height, width, channels).
-        window: int32 of shape (4,): a row of ``pixel_windows``.
-        size: Edge of the square to give, pixels.
-
-    Returns:
-        uint8 of shape (size, size, channels).
-    """
+def crop_image(image: tf.Tensor, window: tf.Tensor, size: int) -> tf.Tensor:
+    """Crop a part of an image, a row of `pixel_windows`, and resize it to a square."""
     begin, extent = (tf.pad(part, [[0, 1]]) for part in (window[:2], window[2:]))
     part = tf.slice(image, begin, extent + [0, 0, image.shape[-1]])
     if None not in image.shape and max(image.shape[:2]) <= LEAST_ANTIALIASED * size:
@@ -150,20 +137,22 @@ def crop_image(image, window, size: int):
     return tf.ensure_shape(cropped, [size, size, image.shape[-1]])
 
 
-def relative_windows(draws, crop: Crop):
-    """From numbers in [0, 1) to windows of images of any size.
+def relative_windows(draws: tf.Tensor, crop: Crop) -> tf.Tensor:
+    """Turn numbers in [0, 1) into windows of images of any size.
 
     As in "Going Deeper with Convolutions", section 6: the area is uniform, the logarithm of width
     over height is uniform.
 
     Args:
-        draws: float32 of shape (4, ...).
-        crop: Bounds of the windows.
+        draws: float32 tensor of shape (4, ...).
+        crop: `Crop` with the bounds of the windows.
 
     Returns:
-        float32 of shape (..., 4): height and width as shares of the square root of the image's
-        area, and where between top and bottom, left and right, from 0 to 1.
+        float32 tensor of shape (..., 4): height and width as shares of the square root of the
+        image's area, and where between top and bottom, left and right, from 0 to 1.
     """
+    import numpy as np
+
     draw = tf.unstack(draws)
     edge = tf.sqrt(crop.area[0] + draw[0] * (crop.area[1] - crop.area[0]))
     low, high = np.log(np.float32(crop.ratio))
@@ -171,12 +160,12 @@ def relative_windows(draws, crop: Crop):
     return tf.stack([edge / stretch, edge * stretch, draw[2], draw[3]], -1)
 
 
-def fit_windows(relative, shape):
-    """Give windows in an image; one that would stick out is cut to the image.
+def fit_windows(relative: tf.Tensor, shape: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Fit windows into an image; one that would stick out is cut to the image.
 
     Args:
-        relative: float32 of shape (..., 4), from ``relative_windows``.
-        shape: int32, (height, width) of the image, or (..., 2) of each.
+        relative: float32 tensor of shape (..., 4), from `relative_windows`.
+        shape: int32 tensor, (height, width) of the image, or (..., 2) of each.
 
     Returns:
         Corner (top, left) and extent (height, width), float32 of shape (..., 2), whole numbers.
@@ -188,30 +177,13 @@ def fit_windows(relative, shape):
     return tf.minimum(corner, shape - extent), extent
 
 
-def pixel_windows(relative, shape):
-    """Give windows in an image as whole numbers.
-
-    Args:
-        relative: As in ``fit_windows``.
-        shape: As in ``fit_windows``.
-
-    Returns:
-        int32 of shape (..., 4): top, left, height, width.
-    """
+def pixel_windows(relative: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
+    """Return the windows of `fit_windows` as int32 (..., 4): top, left, height, width."""
     return tf.cast(tf.concat(fit_windows(relative, shape), -1), tf.int32)
 
 
-def stored_window(window, turn, shape):
-    """Find a window of the upright image in the stored one.
-
-    Args:
-        window: int32, top, left, height, width in the upright image.
-        turn: Its orientation, 1 to 8.
-        shape: int32, (height, width) of the upright image.
-
-    Returns:
-        int32: top, left, height, width in the stored image.
-    """
+def _stored_window(window: tf.Tensor, turn: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
+    """Find a window of the upright image, of that (height, width), in the stored one."""
     transposed, *flipped = tf.unstack(tf.gather(TURNS, turn))
     corner, extent = window[:2], window[2:]
     corner = tf.where(tf.stack(flipped), shape - corner - extent, corner)
@@ -219,15 +191,10 @@ def stored_window(window, turn, shape):
     return tf.reshape(tf.where(transposed, whole[:, ::-1], whole), [4])
 
 
-def upright(image, turn):
-    """Turn a stored image as it is to be looked at.
+def upright(image: tf.Tensor, turn: tf.Tensor) -> tf.Tensor:
+    """Turn a stored image (height, width, channels) of an orientation, 1 to 8, upright."""
 
-    Args:
-        image: Of shape (height, width, channels).
-        turn: Its orientation, 1 to 8.
-    """
-
-    def turned():
+    def turned() -> tf.Tensor:
         transposed, vertical, horizontal = tf.unstack(tf.gather(TURNS, turn))
         result = tf.cond(transposed, lambda: tf.transpose(image, [1, 0, 2]), lambda: image)
         result = tf.cond(vertical, lambda: result[::-1], lambda: result)
@@ -236,15 +203,8 @@ def upright(image, turn):
     return tf.cond(turn > 1, turned, lambda: image)
 
 
-def orientation(contents):
-    """Read the EXIF orientation of a JPEG.
-
-    Args:
-        contents: Scalar string tensor: the bytes of a JPEG file.
-
-    Returns:
-        int32, 1 to 8; 1, upright, where the file does not say.
-    """
+def orientation(contents: tf.Tensor) -> tf.Tensor:
+    """Return the EXIF orientation of a JPEG, 1 to 8; 1, upright, if the file does not say."""
     place = tf.where(_text(contents, 2, 2) == b"\xff\xe0", 4 + _big_endian(_raw(contents, 4, 2)), 2)
     is_exif = (_text(contents, place, 2) == b"\xff\xe1") & (
         _text(contents, place + 4, 6) == b"Exif\0\0"
@@ -252,15 +212,14 @@ def orientation(contents):
     return tf.cond(is_exif, lambda: _orientation(contents, place), lambda: 1)
 
 
-def _orientation(contents, place):
+def _orientation(contents: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
     length = _big_endian(_raw(contents, place + 2, 2))
     little = _text(contents, place + 10, 2) == b"II"
     data = tf.cast(_raw(contents, place + 10, length), tf.int32)
 
-    def number(pair):
-        return tf.where(
-            little, pair[..., 0] + 256 * pair[..., 1], 256 * pair[..., 0] + pair[..., 1]
-        )
+    def number(pair: tf.Tensor) -> tf.Tensor:
+        first, second = pair[..., 0], pair[..., 1]
+        return tf.where(little, first + 256 * second, 256 * first + second)
 
     offset = number(tf.where(little, data[4:6], data[6:8]))
     count = number(data[offset : offset + 2])
@@ -271,26 +230,26 @@ def _orientation(contents, place):
     return tf.where((value >= 1) & (value <= 8), value, 1)
 
 
-def _text(contents, place, length):
-    """Bytes of a string; fewer, or others, where it is too short to have them."""
+def _text(contents: tf.Tensor, place: tf.Tensor | int, length: tf.Tensor | int) -> tf.Tensor:
+    """Return bytes of a string; fewer, or others, if it is too short to have them."""
     last = tf.maximum(tf.strings.length(contents) - 1, 0)
     return tf.strings.substr(contents, tf.minimum(place, last), length)
 
 
-def _raw(contents, place, length):
+def _raw(contents: tf.Tensor, place: tf.Tensor | int, length: tf.Tensor | int) -> tf.Tensor:
     return tf.io.decode_raw(_text(contents, place, length), tf.uint8)
 
 
-def _big_endian(pair):
+def _big_endian(pair: tf.Tensor) -> tf.Tensor:
     pair = tf.cast(tf.concat([pair, tf.zeros([2], tf.uint8)], 0), tf.int32)
     return 256 * pair[0] + pair[1]
 
 
-def _decode_window(contents, window, size: int):
-    """Decode a window of a JPEG at the coarsest ratio that still has ``size`` pixels each way."""
+def _decode_window(contents: tf.Tensor, window: tf.Tensor, size: int) -> tf.Tensor:
+    """Decode a window of a JPEG at the coarsest ratio that still has `size` pixels each way."""
 
-    def at(ratio: int):
-        def decoded():
+    def at(ratio: int) -> Callable:
+        def decoded() -> tf.Tensor:
             begin = window[:2] // ratio
             extent = tf.maximum(window[2:] // ratio, 1)
             return tf.image.decode_and_crop_jpeg(
@@ -307,28 +266,28 @@ def _decode_window(contents, window, size: int):
     room = tf.reduce_min(window[2:]) // size
 
     @_apart
-    def coarser():
+    def coarser() -> tf.Tensor:
         level = tf.reduce_sum(tf.cast(room >= RATIOS[2:], tf.int32))
         return tf.switch_case(level, [at(ratio) for ratio in RATIOS[1:]])
 
     return tf.cond(room < RATIOS[1], at(1), coarser)
 
 
-def _shrunk(image, size: int):
-    """Bilinear, of what is hardly larger than it has to be."""
+def _shrunk(image: tf.Tensor, size: int) -> tf.Tensor:
+    """Resize, bilinear, an image that is hardly larger than it has to be."""
     # TensorFlow resizes float32 so much faster than uint8 that the cast pays twice over. Between
     # pixels no value is beyond theirs: nothing to clip.
     resized = tf.image.resize(tf.cast(image, tf.float32), [size, size])
     return tf.cast(resized + 0.5, tf.uint8)
 
 
-def _antialiased(image, size: int):
-    """Bilinear where pixels would be skipped otherwise."""
+def _antialiased(image: tf.Tensor, size: int) -> tf.Tensor:
+    """Resize, bilinear, an image whose pixels would be skipped otherwise."""
     result = tf.image.resize(image, [size, size], antialias=True)
     return tf.cast(tf.clip_by_value(tf.round(result), 0, 255), tf.uint8)
 
 
-def _decode_other(contents):
+def _decode_other(contents: tf.Tensor) -> tf.Tensor:
     by_tensorflow = (_text(contents, 0, 4) == b"\x89PNG") | (_text(contents, 0, 4) == b"GIF8")
     image = tf.cond(
         by_tensorflow,
@@ -344,6 +303,7 @@ def _decode_other(contents):
 
 
 def _by_pillow(contents: np.ndarray) -> np.ndarray:
+    import numpy as np
     from PIL import BmpImagePlugin, Image, ImageOps, WebPImagePlugin  # noqa: F401 they register
 
     try:

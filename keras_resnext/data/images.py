@@ -1,6 +1,6 @@
-"""Image files by what they begin and end with: a check of thousands a second, before any training.
+"""Image files by what they begin and end with: a check of thousands per second, before training.
 
-What a file is, is said by its first bytes, never by its name: a PNG called .jpg is read as a PNG.
+The first bytes of a file say what it is, never its name: a PNG called .jpg is read as a PNG.
 """
 
 import os
@@ -8,16 +8,17 @@ import zlib
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
-from keras_resnext.errors import one_of
+from keras_resnext.checks import check, choice
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
 HIDDEN = ("Thumbs.db", "desktop.ini", "__MACOSX")
 ON_ERROR = ("raise", "skip")
 
 HEAD, TAIL = 4096, 4096
-# How many broken files an error names one by one.
-NAMED = 100
+# An error names this many broken files one by one.
+MOST_NAMED = 100
 
 # JPEG markers of a frame header (the three others in the range are tables) and those that have no
 # length after them.
@@ -27,14 +28,7 @@ BARE = {0x01, *range(0xD0, 0xD8)}
 
 
 def image_fault(path: str | Path) -> str | None:
-    """Say what is wrong with an image file, as far as its beginning and end tell.
-
-    Args:
-        path: Of the file.
-
-    Returns:
-        A few words, or None if it begins and ends like a whole image.
-    """
+    """Say what is wrong with an image file, or None if it begins and ends like a whole image."""
     try:
         with open(path, "rb") as file:
             head = file.read(HEAD)
@@ -52,23 +46,16 @@ def image_fault(path: str | Path) -> str | None:
 
 
 def image_kind(head: bytes) -> str | None:
-    """Give the format that a file's first bytes are of.
-
-    Args:
-        head: At least the first 12 bytes.
-
-    Returns:
-        A key of ``FORMATS``, or None.
+    """Return the key of `FORMATS` that a file's first 12 bytes or more belong to, or None.
 
     Example:
-
     >>> image_kind(b"GIF89a......"), image_kind(b"<html>......")
     ('GIF', None)
     """
     return next((name for name, (begins, _) in FORMATS.items() if begins(head)), None)
 
 
-def _jpeg_fault(file, head: bytes, tail: bytes, size: int) -> str | None:
+def _jpeg_fault(file: BinaryIO, head: bytes, tail: bytes, size: int) -> str | None:
     _, frame = _find_segment(file, head, FRAMES)
     if not (int.from_bytes(frame[5:7]) > 0 and int.from_bytes(frame[7:9]) > 0):
         return "the JPEG file has no frame header"  # or one without height and width
@@ -76,8 +63,8 @@ def _jpeg_fault(file, head: bytes, tail: bytes, size: int) -> str | None:
     return None if whole else "the JPEG file is truncated"
 
 
-def _ends_before_the_tail(file, head: bytes) -> bool:
-    """A motion photo has a film after the image; a preview in its header ends there, too."""
+def _ends_before_the_tail(file: BinaryIO, head: bytes) -> bool:
+    """Find the end of an image that a film follows; a preview in its header ends there, too."""
     place, scan = _find_segment(file, head, {SCAN})
     if not scan:
         return False
@@ -85,8 +72,8 @@ def _ends_before_the_tail(file, head: bytes) -> bool:
     return END in file.read()
 
 
-def _find_segment(file, head: bytes, markers: Collection[int]) -> tuple[int, bytes]:
-    """Walk the segments up to one of these; give its place and first 9 bytes, or none."""
+def _find_segment(file: BinaryIO, head: bytes, markers: Collection[int]) -> tuple[int, bytes]:
+    """Walk the segments up to one of these; return its place and first 9 bytes, or none."""
     place = 2
     while True:
         segment = head[place : place + 9]
@@ -107,22 +94,22 @@ def _find_segment(file, head: bytes, markers: Collection[int]) -> tuple[int, byt
         place += 2 + length
 
 
-def _png_fault(file, head: bytes, tail: bytes, size: int) -> str | None:
+def _png_fault(file: BinaryIO, head: bytes, tail: bytes, size: int) -> str | None:
     if len(head) < 33 or zlib.crc32(head[12:29]) != int.from_bytes(head[29:33]):
         return "the PNG file has a broken header"
     return None if b"IEND" in tail else "the PNG file is truncated"
 
 
-def _gif_fault(file, head: bytes, tail: bytes, size: int) -> str | None:
+def _gif_fault(file: BinaryIO, head: bytes, tail: bytes, size: int) -> str | None:
     return None if tail.rstrip(b"\0").endswith(b";") else "the GIF file is truncated"
 
 
-def _bmp_fault(file, head: bytes, tail: bytes, size: int) -> str | None:
+def _bmp_fault(file: BinaryIO, head: bytes, tail: bytes, size: int) -> str | None:
     whole = size >= int.from_bytes(head[2:6], "little")
     return None if whole else "the BMP file is truncated"
 
 
-def _webp_fault(file, head: bytes, tail: bytes, size: int) -> str | None:
+def _webp_fault(file: BinaryIO, head: bytes, tail: bytes, size: int) -> str | None:
     whole = size >= int.from_bytes(head[4:8], "little") + 8
     return None if whole else "the WebP file is truncated"
 
@@ -138,17 +125,10 @@ FORMATS: dict[str, tuple[Callable, Callable]] = {
 
 
 def find_broken(paths: Sequence[str]) -> dict[str, str]:
-    """Find every file that is no whole image.
-
-    Args:
-        paths: Of the files.
-
-    Returns:
-        What is wrong with it, by path, in the order of the paths.
-    """
+    """Return what is wrong with each file that is no whole image, by path, in their order."""
     chunks = [paths[i : i + 500] for i in range(0, len(paths), 500)]
     with ThreadPoolExecutor(8) as pool:  # the wait is for the disk
-        return dict(pair for found in pool.map(_faults, chunks) for pair in found)
+        return dict(pair for faults in pool.map(_faults, chunks) for pair in faults)
 
 
 def _faults(paths: Iterable[str]) -> list[tuple[str, str]]:
@@ -157,19 +137,12 @@ def _faults(paths: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def broken_or_raise(paths: Sequence[str], on_error: str) -> dict[str, str]:
-    """Check every header, and refuse broken files or give them to be left out.
-
-    Args:
-        paths: Of the files.
-        on_error: "raise" or "skip".
-
-    Returns:
-        What is wrong with it, by path.
+    """Check every header: return what is wrong with broken files, by path, or name them all.
 
     Raises:
-        ValueError: With "raise", naming every broken file; for another ``on_error``.
+        ValueError: If a file is broken and `on_error` is `"raise"`.
     """
-    one_of("on_error", on_error, ON_ERROR)
+    check("on_error", on_error, choice(ON_ERROR))
     broken = find_broken(paths)
     if broken and on_error == "raise":
         raise ValueError(describe_broken(broken))
@@ -177,36 +150,30 @@ def broken_or_raise(paths: Sequence[str], on_error: str) -> dict[str, str]:
 
 
 def describe_broken(broken: dict[str, str], otherwise: str = ", or --on-error skip") -> str:
-    """Give the error message for broken files.
+    """Return the error message for broken files.
 
     Args:
-        broken: What is wrong with it, by path; at least one.
-        otherwise: The end of the advice to replace or remove them.
+        broken: dict from path to what is wrong with the file; at least one.
+        otherwise: str, the end of the advice to replace or remove them.
 
     Example:
-
     >>> print(describe_broken({"cat/1.jpg": "the file is empty"}))
     Unreadable image cat/1.jpg: the file is empty. Replace or remove it, or --on-error skip.
     """
     if len(broken) == 1:
         ((path, fault),) = broken.items()
         return f"Unreadable image {path}: {fault}. Replace or remove it{otherwise}."
-    lines = [f"  Unreadable image {path}: {fault}" for path, fault in list(broken.items())[:NAMED]]
-    if len(broken) > NAMED:
-        lines.append(f"  and {len(broken) - NAMED:,} more; keras-resnext data check lists all")
+    lines = [
+        f"  Unreadable image {path}: {fault}" for path, fault in list(broken.items())[:MOST_NAMED]
+    ]
+    if len(broken) > MOST_NAMED:
+        lines.append(f"  and {len(broken) - MOST_NAMED:,} more; keras-resnext data check lists all")
     advice = f"Replace or remove them{otherwise}."
     return "\n".join([f"{len(broken):,} files are no whole images. {advice}", *lines])
 
 
 def common_size(source: str, paths: Sequence[str]) -> tuple[int, int]:
-    """Height and width of images that all have the same.
-
-    Args:
-        source: For the error.
-        paths: Of the files.
-
-    Returns:
-        (height, width) in pixels.
+    """Return the height and width, in pixels, of images that all have the same.
 
     Raises:
         ValueError: If sizes differ.
@@ -224,13 +191,7 @@ def common_size(source: str, paths: Sequence[str]) -> tuple[int, int]:
 
 
 def file_size(path: str) -> tuple[int, int]:
-    """Height and width in pixels, as the image is to be looked at.
-
-    Args:
-        path: Of a whole image file.
-
-    Returns:
-        (height, width).
+    """Return the height and width of an image in pixels, upright.
 
     Raises:
         ValueError: If Pillow cannot read its header; the file is named.

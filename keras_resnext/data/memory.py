@@ -1,15 +1,16 @@
-"""How much memory and disk there is to keep images in."""
+"""How much memory and disk is free for images."""
 
 import os
 from pathlib import Path
 
-# What is free where the system does not say (it does on Linux).
+# What is free if the system does not say (it does on Linux).
 GUESS = 4 << 30
+UNLIMITED = 1 << 62
 CGROUP = Path("/sys/fs/cgroup")
 
 
 def free_memory() -> int:
-    """Bytes that can be had without swapping, or without passing a container's limit."""
+    """Return the bytes that are free without swapping, and within a container's limit."""
     return min(_free_by_system(), _free_by_container())
 
 
@@ -22,44 +23,35 @@ def _free_by_system() -> int:
 
 
 def _free_by_container() -> int:
-    """What a control group (version 2) leaves; pages of files do not count, they give way."""
+    """Return what a control group (version 2) leaves; the pages of files give way."""
     try:
         limit = (CGROUP / "memory.max").read_text().strip()
         used = int((CGROUP / "memory.current").read_text())
         lines = (CGROUP / "memory.stat").read_text().splitlines()
     except (OSError, ValueError):
-        return 1 << 62
+        return UNLIMITED
     if limit == "max":
-        return 1 << 62
-    given_way = sum(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
-    return max(int(limit) - used + given_way, 0)
+        return UNLIMITED
+    file_pages = sum(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
+    return max(int(limit) - used + file_pages, 0)
 
 
 def free_disk(folder: Path) -> int:
-    """Bytes that a file below a folder may have.
-
-    Args:
-        folder: Need not exist.
-    """
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    status = os.statvfs(there)
+    """Return the bytes that are free for files below a folder, which need not exist."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    status = os.statvfs(existing)
     return status.f_bavail * status.f_frsize
 
 
 def readable(size: float) -> str:
-    """Write a number of bytes for people.
-
-    Args:
-        size: Bytes.
+    """Return a number of bytes as people write it.
 
     Example:
-
     >>> readable(3.1e9), readable(512)
     ('3.1 GB', '512 B')
     """
     units = ("B", "kB", "MB", "GB", "TB")
     power = sum(size >= 1000**exponent for exponent in range(1, len(units)))
     size /= 1000**power
-    return (
-        f"{size:.0f} {units[power]}" if not power or size >= 100 else f"{size:.1f} {units[power]}"
-    )
+    digits = 0 if not power or size >= 100 else 1
+    return f"{size:.{digits}f} {units[power]}"

@@ -1,32 +1,34 @@
 """Mixing images and labels of a batch: pure, seeded functions, and the table of them by name.
 
 Each takes images (batch, height, width, channels) and labels (batch, classes), of any floating
-type, and a seed of two integers; it computes in float32, and gives images and labels of the types
-it was given. Labels may be soft already: what each image gives is weighted, nothing is rounded.
+type, a seed of two integers and its row's arguments; it computes in float32 and returns images and
+labels of the types it was given. Labels may be soft already: what each image contributes is
+weighted, nothing is rounded.
 """
+
+from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
-import tensorflow as tf
-
-from keras_resnext.errors import unknown
+from keras_resnext.checks import number
+from keras_resnext.data.grammar import NONE, Argument, Call, Row, parse_call, split
+from keras_resnext.data.lazy import tf
+from keras_resnext.data.ops import fold, gather_pixels, inside_boxes
 
 
 @dataclass(frozen=True)
-class Mix:
-    """A row of the table.
+class MixingRow(Row):
+    """A row of `MIXINGS`.
 
     Args:
-        function: Takes images, labels and a seed (SnapMix: and maps before it).
-        loads: Batches that make one: 2 for MixUp of the first type.
-        needs_maps: Whether it wants class activation maps of the model in training.
+        loads: int, batches that make one: 2 for MixUp of the first type.
+        needs_maps: bool, whether the function also takes class activation maps, of the model in
+            training, before the seed.
     """
 
-    function: Callable
     loads: int = 1
     needs_maps: bool = False
 
@@ -36,87 +38,89 @@ class Stage:
     """What is mixed from some epoch on.
 
     Args:
-        first: Epoch, from 0.
-        choices: Rows, and the probability of each for a batch; else it is left as it is.
+        first: int, the epoch, from 0.
+        choices: tuple of (`Call`, probability) of which each batch gets one; if the probabilities
+            are less than 1 together, the other batches are left as they are.
     """
 
     first: int
-    choices: tuple[tuple[Mix, float], ...]
+    choices: tuple[tuple[Call, float], ...]
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """What batches are mixed by, read by `parse_mixing`.
+
+    Args:
+        text: str, what was given.
+        stages: tuple of `Stage`, by their first epoch.
+    """
+
+    text: str = field(compare=False)
+    stages: tuple[Stage, ...]
+
+    def __str__(self) -> str:
+        """Return the text."""
+        return self.text
 
     @property
     def loads(self) -> int:
-        """Batches that have to be loaded for one."""
-        return max((mix.loads for mix, _ in self.choices), default=1)
+        """Number of batches that have to be loaded for one."""
+        return max((row.loads for row in self._rows()), default=1)
+
+    @property
+    def needs_maps(self) -> bool:
+        """Whether class activation maps are needed."""
+        return any(row.needs_maps for row in self._rows())
+
+    def _rows(self) -> list[MixingRow]:
+        return [call.row for stage in self.stages for call, _ in stage.choices]
 
 
-def beta(shape, seed, alpha: float):
-    """Draw from the symmetric beta distribution.
-
-    Args:
-        shape: Of the result.
-        seed: Two integers.
-        alpha: Both its parameters.
-
-    Returns:
-        float32 in [0, 1].
-    """
-    first = tf.random.stateless_gamma(shape, _fold(seed, 0), alpha)
-    second = tf.random.stateless_gamma(shape, _fold(seed, 1), alpha)
+def beta(shape: list, seed: tf.Tensor, alpha: float) -> tf.Tensor:
+    """Draw float32 numbers in [0, 1] from the symmetric beta distribution."""
+    first = tf.random.stateless_gamma(shape, fold(seed, 0), alpha)
+    second = tf.random.stateless_gamma(shape, fold(seed, 1), alpha)
     # Both may underflow to 0 where alpha is small.
     least = 1e-30
     return (first + least) / (first + second + 2 * least)
 
 
-def mixup(images, labels, seed, alpha=0.2):
+def mixup(
+    images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, alpha: float = 0.2
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Blend each image with another of the batch: MixUp, as type 2 of Assemble-ResNet.
 
     "mixup: Beyond Empirical Risk Minimization", section 2; the weights are beta(alpha, alpha), one
-    an image. Of "Compounding the Performance Improvements of Assembled Techniques", section 3.2.2:
-    a batch of B gives B images.
-
-    Args:
-        images: Floating, of shape (batch, height, width, channels).
-        labels: Floating, of shape (batch, classes).
-        seed: Two integers.
-        alpha: Of the beta distribution.
-
-    Returns:
-        Images and labels of the same shapes and types.
+    per image. In "Compounding the Performance Improvements of Assembled Techniques", section 3.2.2,
+    a batch of B makes B images.
 
     Example:
-
     >>> images, labels = mixup(tf.random.uniform([4, 8, 8, 3]), tf.eye(4), (1, 2))
     >>> bool(tf.reduce_all(tf.abs(tf.reduce_sum(labels, 1) - 1) < 1e-6))
     True
     """
-    partner = partners(tf.shape(images)[0], _fold(seed, 2))
+    partner = partners(tf.shape(images)[0], fold(seed, 2))
     others = tf.gather(images, partner), tf.gather(labels, partner)
     return _blend((images, labels), others, seed, alpha)
 
 
-def mixup_halves(images, labels, seed, alpha=0.2):
+def mixup_halves(
+    images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, alpha: float = 0.2
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Blend the first half of a batch with the second: MixUp, type 1 of Assemble-ResNet.
 
-    A batch of 2 B gives B images: twice as many are loaded, and none is seen twice.
-
-    Args:
-        images: Floating, of shape (2 * batch, height, width, channels).
-        labels: Floating, of shape (2 * batch, classes).
-        seed: Two integers.
-        alpha: Of the beta distribution.
-
-    Returns:
-        Images and labels of half as many.
+    A batch of 2 B makes B images: twice as many are loaded, and none is seen twice.
     """
     half = tf.shape(images)[0] // 2
     first, second = ((images[part], labels[part]) for part in (slice(half), slice(half, 2 * half)))
     return _blend(first, second, seed, alpha)
 
 
-def _blend(first, second, seed, alpha):
+def _blend(first: tuple, second: tuple, seed: tf.Tensor, alpha: float) -> tuple:
     weight = beta([tf.shape(first[0])[0]], seed, alpha)
 
-    def blended(ours, theirs):
+    def blended(ours: tf.Tensor, theirs: tf.Tensor) -> tf.Tensor:
         rank = len(ours.shape)
         share = tf.reshape(weight, [-1] + [1] * (rank - 1))
         mixed = share * tf.cast(ours, tf.float32) + (1 - share) * tf.cast(theirs, tf.float32)
@@ -125,106 +129,78 @@ def _blend(first, second, seed, alpha):
     return blended(first[0], second[0]), blended(first[1], second[1])
 
 
-def cutmix(images, labels, seed, alpha=1.0):
+def cutmix(
+    images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, alpha: float = 1.0
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Paste a box of another image of the batch into each.
 
     "CutMix: Regularization Strategy to Train Strong Classifiers", section 3.1: the box has the
     share 1 - beta(alpha, alpha) of the area, its middle is anywhere; labels are weighted by what is
     left of it within the image.
-
-    Args:
-        images: Floating, of shape (batch, height, width, channels).
-        labels: Floating, of shape (batch, classes).
-        seed: Two integers.
-        alpha: Of the beta distribution.
-
-    Returns:
-        Images and labels of the same shapes and types.
     """
     shape = tf.shape(images)
-    partner = partners(shape[0], _fold(seed, 2))
-    box = boxes(shape, beta([shape[0]], seed, alpha), _fold(seed, 3))
-    inside = inside_boxes(shape, box)
+    partner = partners(shape[0], fold(seed, 2))
+    inside = inside_boxes(shape, _boxes(shape, beta([shape[0]], seed, alpha), fold(seed, 3)))
     mixed = tf.where(inside[..., None], tf.gather(images, partner), images)
-    share = tf.reduce_mean(tf.cast(inside, tf.float32), [1, 2])[:, None]
+    share = _share(inside)
     return mixed, _weighted(labels, 1 - share, tf.gather(labels, partner), share)
 
 
-def ricap(images, labels, seed, alpha=0.3):
+def ricap(
+    images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, alpha: float = 0.3
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Put parts of four images of the batch together, in the four corners.
 
     "Data Augmentation using Random Image Cropping and Patching for Deep CNNs", section 3: the
-    corners meet at a point whose coordinates are beta(alpha, alpha), here one an image; each part
-    is cropped anywhere, and labels are weighted by area.
-
-    Args:
-        images: Floating, of shape (batch, height, width, channels).
-        labels: Floating, of shape (batch, classes).
-        seed: Two integers.
-        alpha: Of the beta distribution.
-
-    Returns:
-        Images and labels of the same shapes and types.
+    corners meet at a point whose coordinates are beta(alpha, alpha), here one point per image; each
+    part is cropped anywhere, and labels are weighted by area.
     """
     shape = tf.shape(images)
     batch, size = shape[0], shape[1:3]
     meet = beta([batch, 2], seed, alpha) * tf.cast(size, tf.float32)
     meet = tf.cast(tf.round(meet), tf.int32)
-    at_end = [tf.range(size[axis])[None] >= meet[:, axis, None] for axis in (0, 1)]
     mixed, mixed_labels = tf.zeros_like(images), tf.zeros_like(labels, tf.float32)
     for corner in range(4):
-        partner = partners(batch, _fold(seed, 4 + corner)) if corner else tf.range(batch)
-        ends = corner // 2, corner % 2
-        draw = tf.random.stateless_uniform([2, batch], _fold(seed, 8 + corner))
+        partner = partners(batch, fold(seed, 4 + corner)) if corner else tf.range(batch)
+        draw = tf.random.stateless_uniform([2, batch], fold(seed, 8 + corner))
+        at_end = tf.constant([corner >= 2, corner % 2 == 1])
+        begin, end = tf.where(at_end, meet, 0), tf.where(at_end, size, meet)
         places = [
-            _part_places(size[axis], meet[:, axis], ends[axis], draw[axis]) for axis in (0, 1)
+            _part_places(size[axis], begin[:, axis], end[:, axis], draw[axis]) for axis in (0, 1)
         ]
-        image = tf.gather(tf.gather(images, partner), places[0], batch_dims=1)
-        image = tf.gather(image, places[1], axis=2, batch_dims=1)
-        rows, columns = (at_end[axis] == bool(ends[axis]) for axis in (0, 1))
-        inside = rows[:, :, None] & columns[:, None, :]
-        mixed = tf.where(inside[..., None], image, mixed)
-        share = tf.reduce_mean(tf.cast(inside, tf.float32), [1, 2])[:, None]
-        mixed_labels += share * tf.cast(tf.gather(labels, partner), tf.float32)
+        inside = inside_boxes(shape, tf.concat([begin, end], 1))
+        part = gather_pixels(tf.gather(images, partner), *places)
+        mixed = tf.where(inside[..., None], part, mixed)
+        mixed_labels += _share(inside) * tf.cast(tf.gather(labels, partner), tf.float32)
     return mixed, tf.cast(mixed_labels, labels.dtype)
 
 
-def _part_places(size, meet, at_end: int, draw):
-    """Of which row (or column) of its image each one of the result is, were it in this part."""
-    begin = meet if at_end else tf.zeros_like(meet)
-    length = size - meet if at_end else meet
+def _part_places(size: tf.Tensor, begin: tf.Tensor, end: tf.Tensor, draw: tf.Tensor) -> tf.Tensor:
+    """Return the row (or column) of a part's image that each one of the result would show."""
+    length = end - begin
     offset = tf.cast(tf.floor(draw * tf.cast(size - length + 1, tf.float32)), tf.int32)
     places = tf.range(size)[None] + (tf.minimum(offset, size - length) - begin)[:, None]
     return tf.clip_by_value(places, 0, size - 1)
 
 
-def snapmix(images, labels, maps, seed, alpha=5.0):
+def snapmix(
+    images: tf.Tensor, labels: tf.Tensor, maps: tf.Tensor, seed: tf.Tensor, alpha: float = 5.0
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Paste a resized box of another image, and weight labels by what the model looks at.
 
     "SnapMix: Semantically Proportional Mixing for Augmenting Fine-grained Data", section 3: the
     boxes differ in the two images; a label's weight is the share of its image's class activation
-    map that is left, or that was pasted. The two do not add up to one: a background pasted over a
-    bird leaves less than one label.
-
-    Args:
-        images: Floating, of shape (batch, height, width, channels).
-        labels: Floating, of shape (batch, classes).
-        maps: Floating, of shape (batch, rows, columns): class activation maps of the images'
-            labels, not negative.
-        seed: Two integers.
-        alpha: Of the beta distribution.
-
-    Returns:
-        Images and labels of the same shapes and types.
+    map (batch, rows, columns) that is left, or that was pasted. The two do not add up to one: a
+    background pasted over a bird leaves less than one label.
     """
     shape = tf.shape(images)
-    partner = partners(shape[0], _fold(seed, 2))
+    partner = partners(shape[0], fold(seed, 2))
     weight = beta([shape[0]], seed, alpha)
-    target, source = (boxes(shape, weight, _fold(seed, number)) for number in (3, 4))
+    target, source = (_boxes(shape, weight, fold(seed, number)) for number in (3, 4))
     maps = tf.image.resize(tf.cast(maps, tf.float32)[..., None], shape[1:3])[..., 0]
     maps /= tf.reduce_sum(maps, [1, 2], keepdims=True) + 1e-8
 
-    def share(of, box):
+    def share(of: tf.Tensor, box: tf.Tensor) -> tf.Tensor:
         return tf.reduce_sum(tf.where(inside_boxes(shape, box), of, 0.0), [1, 2])[:, None]
 
     mixed = _paste(images, tf.gather(images, partner), target, source)
@@ -232,7 +208,7 @@ def snapmix(images, labels, maps, seed, alpha=5.0):
     return mixed, _weighted(labels, ours, tf.gather(labels, partner), theirs)
 
 
-def _paste(images, others, target, source):
+def _paste(images: tf.Tensor, others: tf.Tensor, target: tf.Tensor, source: tf.Tensor) -> tf.Tensor:
     """Resize a box of each of the others into a box of each image, by the nearest pixel."""
     shape = tf.shape(images)
     places = []
@@ -242,39 +218,21 @@ def _paste(images, others, target, source):
         steps = tf.cast(tf.range(shape[1 + axis])[None] - t0[:, None], tf.float32) + 0.5
         place = s0[:, None] + tf.cast(tf.floor(steps * scale[:, None]), tf.int32)
         places.append(tf.clip_by_value(place, 0, shape[1 + axis] - 1))
-    pasted = tf.gather(others, places[0], batch_dims=1)
-    pasted = tf.gather(pasted, places[1], axis=2, batch_dims=1)
     # A box of no pixels can be neither copied nor filled.
     fine = tf.reduce_all((source[:, 2:] > source[:, :2]), 1)[:, None, None]
-    return tf.where((inside_boxes(shape, target) & fine)[..., None], pasted, images)
+    inside = inside_boxes(shape, target) & fine
+    return tf.where(inside[..., None], gather_pixels(others, *places), images)
 
 
-def partners(count, seed):
-    """Give each of a batch another at random; one may meet itself.
-
-    Args:
-        count: Of images.
-        seed: Two integers.
-
-    Returns:
-        int32, a permutation.
-    """
+def partners(count: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Return a random permutation: for each of a batch another, or itself."""
     return tf.random.experimental.stateless_shuffle(tf.range(count), seed)
 
 
-def boxes(shape, kept, seed):
-    """Draw boxes of a share of the area, with their middles anywhere, cut to the image.
-
-    Args:
-        shape: Of the images: (batch, height, width, channels).
-        kept: float32 (batch,): the share that is left outside, if none is cut.
-        seed: Two integers.
-
-    Returns:
-        int32 (batch, 4): top, left, bottom, right; the last two exclusive.
-    """
+def _boxes(shape: tf.Tensor, outside: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Draw boxes with their middles anywhere, cut to the image, of a share of the area or less."""
     size = tf.cast(shape[1:3], tf.float32)
-    extent = tf.cast(size[None] * tf.sqrt(1 - kept)[:, None], tf.int32)
+    extent = tf.cast(size[None] * tf.sqrt(1 - outside)[:, None], tf.int32)
     draw = tf.random.stateless_uniform([shape[0], 2], seed)
     middle = tf.cast(tf.floor(draw * size), tf.int32)
     begin = tf.maximum(middle - extent // 2, 0)
@@ -282,68 +240,60 @@ def boxes(shape, kept, seed):
     return tf.concat([begin, end], 1)
 
 
-def inside_boxes(shape, box):
-    """Say which pixels lie in boxes.
-
-    Args:
-        shape: Of the images: (batch, height, width, channels).
-        box: int32 (batch, 4).
-
-    Returns:
-        bool (batch, height, width).
-    """
-
-    def within(axis):
-        places = tf.range(shape[1 + axis])[None]
-        return (places >= box[:, axis, None]) & (places < box[:, 2 + axis, None])
-
-    return within(0)[:, :, None] & within(1)[:, None, :]
+def _share(inside: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_mean(tf.cast(inside, tf.float32), [1, 2])[:, None]
 
 
-def _weighted(ours, our_share, theirs, their_share):
+def _weighted(
+    ours: tf.Tensor, our_share: tf.Tensor, theirs: tf.Tensor, their_share: tf.Tensor
+) -> tf.Tensor:
     mixed = our_share * tf.cast(ours, tf.float32) + their_share * tf.cast(theirs, tf.float32)
     return tf.cast(mixed, ours.dtype)
 
 
-def _fold(seed, number: int):
-    return tf.random.experimental.stateless_fold_in(tf.cast(seed, tf.int64), number)
+def _alpha(default: float) -> tuple[Argument]:
+    return (Argument("alpha", default, "of the beta distribution", number(above=0)),)
 
 
 MIXINGS = {
-    "mixup": Mix(mixup),
-    "mixup1": Mix(mixup_halves, loads=2),
-    "cutmix": Mix(cutmix),
-    "ricap": Mix(ricap),
-    "snapmix": Mix(snapmix, needs_maps=True),
+    "mixup": MixingRow("Blend each image with another.", mixup, _alpha(0.2)),
+    "mixup1": MixingRow("Blend two batches into one.", mixup_halves, _alpha(0.2), loads=2),
+    "cutmix": MixingRow("Paste a box of another image.", cutmix, _alpha(1.0)),
+    "ricap": MixingRow("Put parts of four images together.", ricap, _alpha(0.3)),
+    "snapmix": MixingRow(
+        "Paste a box, and weight labels by class activation maps (`train` on TensorFlow only).",
+        snapmix,
+        _alpha(5.0),
+        needs_maps=True,
+    ),
 }
-CHOICE = re.compile(
-    r"(?P<name>\w+)(\((?P<alpha>[0-9]*\.?[0-9]+)\))?(\*(?P<probability>[0-9]*\.?[0-9]+))?$"
-)
+CHOICE = re.compile(r"(?P<call>[^*]+?)\s*(\*\s*(?P<probability>[0-9]*\.?[0-9]+))?")
 
 
-def find_mixing(text: str) -> tuple[Stage, ...]:
+def parse_mixing(text: str | Mixing) -> Mixing:
     """Read what batches are mixed by.
 
     Args:
-        text: "none"; a row of ``MIXINGS``, with the alpha of its beta distribution if that is
-            another ("mixup(0.1)"); several, of which each batch gets one ("mixup+cutmix": each
-            with the same probability; "mixup*0.3+cutmix*0.2": half of the batches are left as they
-            are); and, from an epoch on, something else ("mixup,cutmix@100,none@150").
+        text: str, `"none"`; the name of a row of `MIXINGS`, with arguments in parentheses; several,
+            of which each batch gets one (`"mixup+cutmix"`: each with the same probability;
+            `"mixup*0.3+cutmix*0.2"`: half of the batches are left as they are); and, from an epoch
+            on, something else (`"mixup,cutmix@100,none@150"`). Or a `Mixing`.
 
     Returns:
-        The stages, by their first epoch.
+        `Mixing`.
 
     Raises:
-        ValueError: For anything else.
+        ValueError: For anything else, with the nearest name.
 
     Example:
-
-    >>> [(stage.first, len(stage.choices)) for stage in find_mixing("mixup+cutmix,none@150")]
-    [(0, 2), (150, 0)]
+    >>> [(stage.first, len(stage.choices)) for stage in parse_mixing("mixup+cutmix,none@9").stages]
+    [(0, 2), (9, 0)]
     """
+    if isinstance(text, Mixing):
+        return text
     stages = []
-    for part in text.split(","):
-        names, _, first = part.strip().partition("@")
+    for part in split(text, ","):
+        names, _, first = part.partition("@")
         if first and not first.isdecimal():
             raise ValueError(f'Mixing "{text}": expected an epoch after the @. Received: "{first}"')
         stages.append(Stage(int(first or 0), _choices(names.strip())))
@@ -353,74 +303,72 @@ def find_mixing(text: str) -> tuple[Stage, ...]:
             f'Mixing "{text}": expected stages from epoch 0 on, each later than the one before, as '
             'in "mixup,cutmix@100,none@150".'
         )
-    return tuple(stages)
+    return Mixing(text, tuple(stages))
 
 
-def _choices(text: str) -> tuple[tuple[Mix, float], ...]:
-    if text == "none":
+def _choices(text: str) -> tuple[tuple[Call, float], ...]:
+    if text == NONE:
         return ()
-    found = [CHOICE.match(part.strip()) for part in text.split("+")]
-    for part, match in zip(text.split("+"), found, strict=True):
-        name = match["name"] if match else part
-        if name not in MIXINGS:
-            raise ValueError(unknown("mixing", name, ["none", *MIXINGS]))
-    chances = [float(match["probability"] or 1 / len(found)) for match in found]
-    if min(chances) < 0 or sum(chances) > 1 + 1e-6:
+    parts = split(text, "+")
+    matches = [CHOICE.fullmatch(part) for part in parts]
+    calls = [
+        parse_call("mixing", match["call"] if match else part, MIXINGS)
+        for match, part in zip(matches, parts, strict=True)
+    ]
+    chances = [float(match["probability"] or 1 / len(parts)) for match in matches]
+    if sum(chances) > 1 + 1e-6:
         raise ValueError(f'Mixing "{text}": expected probabilities that are 1 together, or less.')
-    return tuple((_row(m), chance) for m, chance in zip(found, chances, strict=True))
+    return tuple(zip(calls, chances, strict=True))
 
 
-def _row(match) -> Mix:
-    row = MIXINGS[match["name"]]
-    if match["alpha"] is None:
-        return row
-    alpha = float(match["alpha"])
-    if not alpha > 0:
-        raise ValueError(f'Mixing "{match[0]}": expected an alpha above 0. Received: {alpha}')
-    return replace(row, function=partial(row.function, alpha=alpha))
-
-
-def mix_batch(images, labels, seed, stages: Sequence[Stage], epoch=0, maps=None):
+def mix_batch(
+    images: tf.Tensor,
+    labels: tf.Tensor,
+    seed: tf.Tensor,
+    mixing: Mixing,
+    epoch: tf.Tensor | int = 0,
+    maps: Callable | None = None,
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Mix a batch by what the epoch and a draw choose.
 
     Args:
-        images: Floating; two batches in one, if any row loads two.
-        labels: Floating, as many.
+        images: Floating tensor of shape (batch, height, width, channels); `mixing.loads` batches in
+            one.
+        labels: Floating tensor of shape (batch, classes), of as many.
         seed: Two integers.
-        stages: From ``find_mixing``.
-        epoch: Scalar, from 0.
-        maps: Takes images and labels, gives class activation maps: for SnapMix.
+        mixing: `Mixing`.
+        epoch: int64 scalar, from 0.
+        maps: Function from images and labels to class activation maps, for SnapMix.
 
     Returns:
         Images and labels of one batch.
     """
     images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
-    loads = max(stage.loads for stage in stages)
-    count = tf.shape(images)[0] // loads
+    count = tf.shape(images)[0] // mixing.loads
+    draw = tf.random.stateless_uniform([], fold(seed, 1))
 
-    def one(mix: Mix | None):
-        def mixed():
-            some = count * (mix.loads if mix else 1)
-            x, y = images[:some], labels[:some]
-            if mix is None:
-                return x, y
-            inputs = (x, y, maps(x, y)) if mix.needs_maps else (x, y)
-            x, y = mix.function(*inputs, _fold(seed, 0))
-            return tf.ensure_shape(x, [None, *images.shape[1:]]), y
+    def unmixed() -> tuple:
+        return images[:count], labels[:count]
 
-        return mixed
+    def mixed(call: Call) -> tuple:
+        x, y = images[: count * call.row.loads], labels[: count * call.row.loads]
+        inputs = (x, y, maps(x, y)) if call.row.needs_maps else (x, y)
+        x, y = call(*inputs, fold(seed, 0))
+        return tf.ensure_shape(x, [None, *images.shape[1:]]), y
 
-    draw = tf.random.stateless_uniform([], _fold(seed, 1))
-
-    def of_stage(stage: Stage):
-        cases = [one(mix) for mix, _ in stage.choices] + [one(None)]
-        limits = list(itertools.accumulate(chance for _, chance in stage.choices))
+    def stage_branch(stage: Stage) -> Callable:
+        if not stage.choices:
+            return unmixed
+        limits = itertools.accumulate(chance for _, chance in stage.choices)
         # Chances that are 1 together leave nothing to the last case, rounded as they may be.
         limits = [limit if limit < 1 - 1e-6 else 2.0 for limit in limits]
         above = tf.reduce_sum(tf.cast(draw >= tf.constant(limits, tf.float32), tf.int32))
-        return lambda: tf.switch_case(above, cases) if limits else cases[0]()
+        cases = [lambda call=call: mixed(call) for call, _ in stage.choices]
+        return lambda: tf.switch_case(above, [*cases, unmixed])
 
-    firsts = tf.constant([stage.first for stage in stages], tf.int64)
-    number = tf.reduce_sum(tf.cast(tf.cast(epoch, tf.int64) >= firsts, tf.int32)) - 1
-    branches = [of_stage(stage) for stage in stages]
-    return branches[0]() if len(branches) == 1 else tf.switch_case(number, branches)
+    branches = [stage_branch(stage) for stage in mixing.stages]
+    if len(branches) == 1:
+        return branches[0]()
+    firsts = tf.constant([stage.first for stage in mixing.stages], tf.int64)
+    place = tf.reduce_sum(tf.cast(tf.cast(epoch, tf.int64) >= firsts, tf.int32)) - 1
+    return tf.switch_case(place, branches)

@@ -1,20 +1,24 @@
 """Writing a data set as TFRecord shards: a few large files instead of many small ones.
 
-A shard is written under another name and renamed when it is whole; ``pack.json``, without which no
-folder is taken for a pack, comes last. Packing again goes on after the last whole shard.
+A shard is written under another name and renamed when it is whole; `pack.json`, without which no
+folder counts as a pack, comes last. Packing again resumes after the last whole shard.
 """
+
+from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 from filelock import FileLock
 
-from keras_resnext.data.cache import encoded_stream, identity
+from keras_resnext.checks import check, integer
+from keras_resnext.data.cache_file import identity
+from keras_resnext.data.encoded import encoded_stream
 from keras_resnext.data.parts import Dataset, Part, Records, take
 from keras_resnext.data.sources.packs import FORMAT, PACK
 
@@ -28,28 +32,24 @@ def write_pack(
     shard_images: int = SHARD_IMAGES,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
-    """Write a data set as TFRecord shards, or go on where writing it was interrupted.
+    """Write a data set as TFRecord shards, or resume where writing it was interrupted.
 
     Image files are stored as they are, arrays as PNG. Training images are shuffled once, since
     records are read as they lie. Two processes that write the same pack take turns.
 
     Args:
-        dataset: From ``load_dataset``.
-        folder: To write to: new, empty, or holding this pack, whole or begun.
-        shard_images: Images a file.
-        progress: Called with the number of images that are written and that of all.
+        dataset: `Dataset` from `load_dataset`.
+        folder: str, path of a folder that is new, empty, or holds this pack, whole or begun.
+        shard_images: int, images per file.
+        progress: Function that is called with the number of images written and of all.
 
     Returns:
-        The folder, which ``load_dataset`` takes.
+        Path of the folder, which `load_dataset` takes.
 
     Raises:
-        ValueError: If the folder holds anything else, or for less than one image a file.
+        ValueError: If the folder holds anything else, or for less than one image per file.
     """
-    if shard_images < 1:
-        raise ValueError(
-            "Invalid value for `shard_images`. Expected at least 1. "
-            f"Received: shard_images={shard_images}"
-        )
+    check("shard_images", shard_images, integer(1))
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     parts = {"train": _shuffled(dataset.train), "test": dataset.test}
@@ -68,12 +68,12 @@ def write_pack(
 
 
 def _begin(folder: Path, plan: dict) -> bool:
-    """Claim the folder; say whether the pack is whole already."""
+    """Claim the folder; return whether the pack is whole already."""
     for name in (PACK, PLAN):
         path = folder / name
         if path.exists():
-            there = json.loads(path.read_text(encoding="utf-8"))
-            if any(there.get(key) != value for key, value in plan.items()):
+            existing = json.loads(path.read_text(encoding="utf-8"))
+            if any(existing.get(key) != value for key, value in plan.items()):
                 raise ValueError(
                     f'The folder "{folder}" holds a pack of other data, or of other shards. '
                     "Name another folder, or remove it."
@@ -105,26 +105,26 @@ def _description(dataset: Dataset) -> dict:
     return {name: getattr(dataset, name) for name in names}
 
 
-def _write_part(folder: Path, name: str, part: Part, shard_images: int, progress) -> list[dict]:
+def _write_part(
+    folder: Path, name: str, part: Part, shard_images: int, progress: Callable[[int], None]
+) -> list[dict]:
     count = -(-len(part) // shard_images)
     paths = [folder / f"{name}-{i:05}-of-{count:05}.tfrecord" for i in range(count)]
     begun = next((i for i, path in enumerate(paths) if not path.exists()), count)
     first = begun * shard_images
     progress(first)
-    rest = take(part, np.arange(first, len(part)))
-    rows = _examples(rest)
-    for number in range(begun, count):
-        size = min(shard_images, len(part) - number * shard_images)
-        _write_shard(paths[number], rows, size)
-        progress(number * shard_images + size)
+    rows = _examples(take(part, np.arange(first, len(part))))
     sizes = [min(shard_images, len(part) - i * shard_images) for i in range(count)]
+    for number in range(begun, count):
+        _write_shard(paths[number], rows, sizes[number])
+        progress(number * shard_images + sizes[number])
     return [
         {"file": path.name, "count": size, "bytes": path.stat().st_size}
         for path, size in zip(paths, sizes, strict=True)
     ]
 
 
-def _write_shard(path: Path, rows, count: int) -> None:
+def _write_shard(path: Path, rows: Iterator[bytes], count: int) -> None:
     part = path.with_suffix(".part")
     with tf.io.TFRecordWriter(str(part)) as writer:
         for _ in range(count):
@@ -132,8 +132,8 @@ def _write_shard(path: Path, rows, count: int) -> None:
     os.replace(part, path)
 
 
-def _examples(part: Part):
-    """Serialized examples, in order."""
+def _examples(part: Part) -> Iterator[bytes]:
+    """Return serialized examples, in order."""
     if len(part) == 0:
         return iter(())
     if isinstance(part.images, np.ndarray):

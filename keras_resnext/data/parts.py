@@ -1,4 +1,4 @@
-"""What a data set is once it has been found: parts of images and labels. NumPy alone."""
+"""What a data set is once it is loaded: parts of images and labels. NumPy alone."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -6,16 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from keras_resnext import imagenet
+
 if TYPE_CHECKING:
     import tensorflow as tf
 
 TEST_FRACTION = 0.2
-# What a share of a label is spread over: see ``pipeline.smooth``.
+# What a share of a label is spread over: see `pipeline.smooth`.
 SMOOTHINGS = ("all", "others")
-
-# Of ImageNet's training images (pixels from 0 to 1): what published ResNets were trained with, and
-# near enough to any photograph for a network that begins with a batch norm.
-PHOTO_MEAN, PHOTO_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,11 +21,11 @@ class Records:
     """Encoded images that can only be read one after the other: record files, TFDS.
 
     Args:
-        read: Takes two integers, a seed, or None for the order they are stored in, and gives a
+        read: Function from a seed of two integers, or None for the stored order, to a
             tf.data.Dataset of (number, contents, label): int64 from 0, bytes of an image file,
             int64. The order is a function of the seed.
-        numbers: Those that belong to the part, ascending.
-        identity: A text that changes whenever the images do.
+        numbers: int array, the numbers that belong to the part, ascending.
+        identity: str, a text that changes whenever the images do.
     """
 
     read: "Callable[[tf.Tensor | None], tf.data.Dataset]"
@@ -40,36 +38,37 @@ class Part:
     """Images and their labels, in order: one part (training or test) of a data set.
 
     Args:
-        images: uint8 array of shape (count, height, width, channels), 3 channels or, grey, 1; or
-            the paths of as many files; or Records.
+        images: uint8 array of shape (count, height, width, channels), 3 channels or, gray, 1; or
+            a tuple of as many paths of files; or `Records`.
         labels: int64 array of shape (count,), each label from 0 to the number of classes - 1. None
-            for Records, which bring them along: ``labels_of`` reads them.
+            for `Records`, which have their own: `labels_of` reads them.
     """
 
     images: np.ndarray | tuple[str, ...] | Records
     labels: np.ndarray | None
 
     def __len__(self) -> int:
+        """Return the number of images."""
         return len(self.images.numbers if isinstance(self.images, Records) else self.labels)
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A data set, and how it is best trained on where nothing else is asked for.
+    """A data set, and how it is trained on by default.
 
     Args:
-        name: Short name, fit for a folder's name.
-        source: What was asked for: a name or a path.
-        train: The part to train on.
-        test: The part to measure on: never shuffled, never augmented.
-        class_names: As many as there are classes, in the order of the labels.
-        image_size: Edge, in pixels, of the square images that the network is to see.
-        augmentation: Name of a row of ``augment.AUGMENTATIONS``.
-        epochs: Default number of epochs.
-        batch_size: Default number of images a step.
-        mean: Of each channel, of pixels scaled to 0..1: subtracted.
-        std: Of each channel, of pixels scaled to 0..1: divided by.
-        skipped: The files left out because they are broken, each with what is wrong with it.
+        name: str, short name, fit for a folder's name.
+        source: str, what was given: a name or a path.
+        train: `Part` to train on.
+        test: `Part` to measure on: never shuffled, never augmented.
+        class_names: tuple of str, in the order of the labels.
+        image_size: int, edge in pixels of the square images that the network sees.
+        augmentation: str, as `augment.parse_augmentation` reads it.
+        epochs: int, default number of epochs.
+        batch_size: int, default number of images per step.
+        mean: tuple of 3 floats by channel, subtracted from pixels scaled to 0..1.
+        std: tuple of 3 floats by channel, which they are then divided by.
+        skipped: tuple of (path, what is wrong) of the broken files that were left out.
     """
 
     name: str
@@ -81,8 +80,8 @@ class Dataset:
     augmentation: str
     epochs: int = 30
     batch_size: int = 64
-    mean: tuple[float, float, float] = PHOTO_MEAN
-    std: tuple[float, float, float] = PHOTO_STD
+    mean: tuple[float, float, float] = imagenet.MEAN
+    std: tuple[float, float, float] = imagenet.STD
     skipped: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -98,15 +97,14 @@ def stratified_split(
 
     Args:
         labels: int array of shape (count,).
-        fraction: Of each class that goes into the second part. A class of two or more images is
-            in both parts; an only one stays in the first.
-        seed: Of the choice.
+        fraction: float, share of each class that goes into the second part. A class of two or more
+            images is in both parts; a single image stays in the first.
+        seed: int, seed of the choice.
 
     Returns:
-        Two sorted int arrays of indices, disjoint, that are everything together.
+        Two sorted int arrays of indices, disjoint, together everything.
 
     Example:
-
     >>> first, second = stratified_split(np.array([0] * 10 + [1] * 5), 0.2, seed=0)
     >>> len(first), len(second)
     (12, 3)
@@ -124,38 +122,21 @@ def stratified_split(
 def split(
     source: str, whole: Part, seed: int, fraction: float = TEST_FRACTION
 ) -> tuple[Part, Part]:
-    """Split off a part to measure on.
-
-    Args:
-        source: For the error.
-        whole: Everything there is.
-        seed: Of the choice.
-        fraction: Of each class. Default: a fifth.
-
-    Returns:
-        The training and the test part.
+    """Split a part into a training and a test part, which gets a fraction of each class.
 
     Raises:
-        ValueError: If there is one image a class.
+        ValueError: If there is one image per class.
     """
     first, second = stratified_split(labels_of(whole), fraction, seed)
     if len(second) == 0:
         raise ValueError(
-            f"{source} has one image a class: none is left for a test part. Expected two or more."
+            f"{source} has one image per class: none is left for a test part. Expected two or more."
         )
     return take(whole, first), take(whole, second)
 
 
 def take(part: Part, indices: Sequence[int]) -> Part:
-    """Keep some of a part.
-
-    Args:
-        part: Of a data set.
-        indices: Places in it, ascending.
-
-    Returns:
-        A Part of as many images.
-    """
+    """Return the images of a part at some places, ascending."""
     indices = np.asarray(indices, np.int64)
     labels = None if part.labels is None else part.labels[indices]
     if isinstance(part.images, Records):
@@ -166,33 +147,20 @@ def take(part: Part, indices: Sequence[int]) -> Part:
 
 
 def labels_of(part: Part) -> np.ndarray:
-    """Give the labels of a part; those of Records are read, which takes a pass over them.
-
-    Args:
-        part: Of a data set.
-
-    Returns:
-        int64 array of shape (count,), in the order of the part.
-    """
+    """Return the labels of a part, int64; those of `Records` take a pass over them."""
     if part.labels is not None:
         return part.labels
-    kept = {int(number): place for place, number in enumerate(part.images.numbers)}
+    places = {int(number): place for place, number in enumerate(part.images.numbers)}
     labels = np.zeros(len(part), np.int64)
     stream = part.images.read(None).map(lambda number, contents, label: (number, label))
     for number, label in stream.as_numpy_iterator():
-        if int(number) in kept:
-            labels[kept[int(number)]] = label
+        if int(number) in places:
+            labels[places[int(number)]] = label
     return labels
 
 
 def check_labels(source: str, names: Sequence[str], train: np.ndarray, test: np.ndarray) -> None:
-    """Refuse labels that no network could learn.
-
-    Args:
-        source: For the error.
-        names: Of the classes.
-        train: Labels of the training part.
-        test: Labels of the test part.
+    """Check the labels of the training and the test part.
 
     Raises:
         ValueError: If there is one class only, or a label beyond the classes.
@@ -209,14 +177,10 @@ def check_labels(source: str, names: Sequence[str], train: np.ndarray, test: np.
 
 
 def square(source: str, shape: Sequence[int]) -> int:
-    """Give the edge of images that are square.
-
-    Args:
-        source: For the error.
-        shape: Height and width, pixels.
+    """Return the edge of images of that height and width.
 
     Raises:
-        ValueError: If they are not.
+        ValueError: If they are not square.
     """
     if shape[0] != shape[1]:
         raise ValueError(
@@ -227,12 +191,5 @@ def square(source: str, shape: Sequence[int]) -> int:
 
 
 def photo_augmentation(size: int) -> str:
-    """Small images fill the frame; larger ones are photographs that can be cropped anywhere.
-
-    Args:
-        size: Edge of the images, pixels.
-
-    Returns:
-        Name of a row of ``augment.AUGMENTATIONS``.
-    """
+    """Return the augmentation of small images, which fill the frame, or of photographs."""
     return "shift_flip" if size <= 64 else "resized_crop_flip"

@@ -1,18 +1,19 @@
 """Batches for training and for testing, by tf.data, whatever Keras's backend is.
 
-The order is fixed: read, decode, cache, shuffle, crop, batch, augment, mix, normalise, prefetch.
-What is cached is never augmented, so that no two epochs are the same; shuffling is over the whole
-set; a test part goes through neither. What is cached is planned in ``cache``; what is not cached in
-decoded form is decoded only where the crop is.
+The order is fixed: read, decode, cache, shuffle, crop, batch, augment, normalize, mix, prefetch.
+What is cached is never augmented, so that no two epochs are the same; the order is over the whole
+set (see `order`); a test part is neither shuffled nor augmented. What is cached is planned in
+`cache`; what is not cached in decoded form is decoded only within the crop.
 
 Batching comes before augmenting because that gives the same and is faster: an operation on a batch
 costs a small image 2 to 6 microseconds, one call for each image costs it some 30 more.
 
 Everything random is a function of the seed, the epoch and the place of the image in the data set:
-the same batches come whatever the number of cores.
-
-Pixels leave as float32, ``(pixel / 255 - mean) / std`` by channel: nothing is left to the network.
+the same batches come whatever the number of cores. Pixels leave as float32,
+`(pixel / 255 - mean) / std` by channel: nothing is left to the network.
 """
+
+from __future__ import annotations
 
 import math
 from collections.abc import Callable
@@ -22,70 +23,66 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from keras_resnext.data.augment import (
-    Augmentation,
-    apply_steps,
-    find_augmentation,
-    fold,
+from keras_resnext.checks import check, choice
+from keras_resnext.data.augment import Augmentation, apply_steps, parse_augmentation
+from keras_resnext.data.cache import CachePlan, Store, fill_cache, plan_cache
+from keras_resnext.data.decode import crop_image, decode, decode_crop
+from keras_resnext.data.encoded import numbered_stream
+from keras_resnext.data.mixing import Mixing, mix_batch, parse_mixing
+from keras_resnext.data.ops import fold
+from keras_resnext.data.order import (
+    epoch_seed,
+    own_rows,
+    shuffled_places,
+    shuffled_records,
+    used_images,
 )
-from keras_resnext.data.cache import CachePlan, Kept, keep, numbered_stream, plan_cache
-from keras_resnext.data.decode import (
-    crop_image,
-    decode,
-    decode_crop,
-    pixel_windows,
-    relative_windows,
-)
-from keras_resnext.data.forms import Form, fit_form
-from keras_resnext.data.mixing import find_mixing, mix_batch
 from keras_resnext.data.parts import SMOOTHINGS, Dataset, Part
-from keras_resnext.errors import one_of
+from keras_resnext.data.resize import Resize, resize_image
 
-# Test images are resized to this much more than the size, then cropped in the middle, where
-# training crops at random (section 3.4 of the ResNet paper: 256 for 224).
+# Test images are resized to this much more than the size, then cropped in the middle, if training
+# crops at random (section 3.4 of the ResNet paper: 256 for 224).
 TEST_MARGIN = 256 / 224
-# Where only records can be read, which come as they lie: as many are shuffled at a time as have
-# room in this, or these.
-SHUFFLED_BYTES, SHUFFLED_RECORDS = 512 << 20, 1 << 15
-# Epochs and partners of MixUp's first type have seeds of their own: far apart, whatever the seed.
-EPOCH_STRIDE, PARTNERS = 1 << 32, 1 << 31
+# Partners of MixUp's first type have seeds of their own, far from those of other batches.
+PARTNERS = 1 << 31
 
 
 @dataclass(frozen=True, eq=False)
 class Training:
-    """How training batches are made, stage by stage; ``training_batches`` puts them together.
+    """How training batches are made, all of it checked; `assemble` puts the stages together.
 
     Args:
-        dataset: From ``load_dataset``.
-        row: Crop and steps of the augmentation.
-        mixing: From ``mixing.find_mixing``.
-        batch_size: Images a batch.
-        seed: Of everything random.
-        label_smoothing: Share of each label that is spread evenly.
-        drop_remainder: Whether a last batch that is not full is left out.
-        deterministic: Whether images stay in the order they were drawn in.
-        plan: What is kept.
-        kept: The images, or None for Records that are read anew.
-        maps: Takes float32 images and labels, gives class activation maps: for SnapMix.
-        smoothing_over: "all" classes or the "others" alone.
-        answers: A teacher's, float32 tensor (count, classes), in the order of the images; they are
-            mixed as labels are, and batches are ((images, answers), labels).
-        worker: Its number, from 0, and how many there are: each makes its own rows of each batch.
+        dataset: `Dataset`.
+        augmentation: `Augmentation`.
+        mixing: `Mixing`.
+        batch_size: int, images per batch.
+        seed: int, seed of everything random.
+        label_smoothing: float, share of each label that is spread evenly.
+        smoothing_over: str, over `"all"` classes or the `"others"` alone.
+        drop_remainder: bool, whether a last batch that is not full is left out.
+        deterministic: bool, whether images stay in the order they were drawn in.
+        plan: `CachePlan`, what is kept.
+        store: `Store` of the images, or None for records that are read in each epoch.
+        maps: Function from float32 images and labels to class activation maps, for SnapMix.
+        teacher_probabilities: float32 tensor of shape (count, classes), in the order of the images;
+            they are mixed as labels are, and batches are ((images, probabilities), labels).
+        worker: tuple of two ints, the worker's number from 0 and how many there are: each makes its
+            own rows of each batch.
     """
 
     dataset: Dataset
-    row: Augmentation
-    mixing: tuple
+    augmentation: Augmentation
+    mixing: Mixing
     batch_size: int
     seed: int
     label_smoothing: float
+    smoothing_over: str
     drop_remainder: bool
     deterministic: bool
     plan: CachePlan
-    kept: Kept | None
+    store: Store | None
     maps: Callable | None = None
-    smoothing_over: str = "all"
-    answers: tf.Tensor | None = None
+    teacher_probabilities: tf.Tensor | None = None
     worker: tuple[int, int] = (0, 1)
 
     @property
@@ -95,12 +92,12 @@ class Training:
 
     @property
     def size(self) -> int:
-        """Edge of the images that the network sees."""
+        """Edge of the images that the network sees, in pixels."""
         return self.dataset.image_size
 
     @property
     def part(self) -> Part:
-        """What is trained on."""
+        """The part to train on."""
         return self.dataset.train
 
 
@@ -109,8 +106,8 @@ def training_batches(
     batch_size: int | None = None,
     *,
     seed: int = 0,
-    augmentation: str | None = None,
-    mixing: str = "none",
+    augmentation: str | Augmentation | None = None,
+    mixing: str | Mixing = "none",
     label_smoothing: float = 0.0,
     smoothing_over: str = "all",
     drop_remainder: bool = False,
@@ -120,41 +117,41 @@ def training_batches(
     epochs: int | None = None,
     maps: Callable | None = None,
 ) -> tf.data.Dataset:
-    """Shuffled and augmented batches of the training part: one pass is one epoch.
+    """Return shuffled and augmented batches of the training part: one pass is one epoch.
 
-    Each epoch has every image once, in another order and augmented otherwise; two pipelines of the
-    same arguments give the same epochs, one after the other.
+    Each epoch has every image once, in another order and augmented differently; two pipelines of
+    the same arguments give the same epochs, one after the other.
 
     Args:
-        dataset: From ``load_dataset``.
-        batch_size: Images a batch. Default: the data set's own.
-        seed: Of order, augmentation and mixing.
-        augmentation: Name of a row of ``AUGMENTATIONS``, several joined by "+", or the path of a
-            policy file. Default: the data set's own.
-        mixing: What batches are mixed by: see ``mixing.find_mixing``.
-        label_smoothing: The share of each label that is spread evenly, 0 to 1.
-        smoothing_over: Over "all" classes or the "others" alone: as in ``Recipe``.
-        drop_remainder: Leave out the last batch if it is not full.
-        cache: "auto", "memory" (decoded), "encoded", a folder, or False: see ``plan_cache``.
-        memory_budget: Bytes that "auto" may keep in memory. Default: 60 % of what is free.
-        deterministic: False lets an image that is ready overtake one that is not: no two runs are
-            the same then, but for those from memory.
-        epochs: None: a pass is an epoch, and the next pass is the next epoch. A number: one pass is
-            all of them, from the first, with no pause between two; the last batch of each must be
-            dropped for that if it is not full.
-        maps: Takes NumPy images and labels of a batch as they are fed, and gives class activation
-            maps (batch, rows, columns): for SnapMix. See ``training.maps.activation_maps``.
+        dataset: `Dataset` from `load_dataset`.
+        batch_size: int, images per batch. Defaults to the data set's own.
+        seed: int, seed of order, augmentation and mixing.
+        augmentation: str, such as `"shift_flip"` or `"resized_crop(0.35)+flip+randaugment(7)"`: see
+            `augment.parse_augmentation`. Defaults to the data set's own.
+        mixing: str, such as `"mixup(0.2)*0.5+cutmix*0.5,none@80"`: see `mixing.parse_mixing`.
+        label_smoothing: float, share of each label that is spread evenly, 0 to 1.
+        smoothing_over: str, over `"all"` classes or the `"others"` alone: as in `Recipe`.
+        drop_remainder: bool, whether to leave out the last batch if it is not full.
+        cache: `"auto"`, `"memory"` (decoded), `"encoded"`, a folder, or False: see
+            `cache.plan_cache`.
+        memory_budget: int, bytes that `"auto"` may keep in memory. Defaults to 60 % of what is
+            free.
+        deterministic: bool; False lets an image that is ready overtake one that is not: no two runs
+            are the same then, except from memory.
+        epochs: int, epochs of one pass, from the first, with no pause between two; `drop_remainder`
+            is needed for that. None for one epoch per pass, and the next in the next pass.
+        maps: Function from NumPy images and labels of a batch to class activation maps (batch,
+            rows, columns), for SnapMix. See `training.maps.activation_maps`.
 
     Returns:
-        A tf.data.Dataset of float32 images (batch, size, size, 3) and float32 one-hot labels
+        tf.data.Dataset of float32 images (batch, size, size, 3) and float32 one-hot labels
         (batch, classes).
 
     Raises:
         ValueError: If an image cannot be decoded (it is named), for an unknown augmentation, mixing
-            or cache, and for memory that does not suffice for what was asked.
+            or cache, and for memory that does not suffice.
 
     Example:
-
     >>> from keras_resnext.data.datasets import load_dataset
     >>> images, labels = next(iter(training_batches(load_dataset("digits"), batch_size=64)))
     >>> images.shape, labels.shape
@@ -184,77 +181,83 @@ def prepare_training(
     batch_size: int | None = None,
     *,
     seed: int = 0,
-    augmentation: str | None = None,
-    mixing: str = "none",
+    augmentation: str | Augmentation | None = None,
+    mixing: str | Mixing = "none",
     label_smoothing: float = 0.0,
+    smoothing_over: str = "all",
     drop_remainder: bool = False,
     cache: str | Path | bool = "auto",
     memory_budget: int | None = None,
     deterministic: bool = True,
     maps: Callable | None = None,
-    smoothing_over: str = "all",
-    answers: np.ndarray | None = None,
+    teacher_probabilities: np.ndarray | None = None,
     worker: tuple[int, int] = (0, 1),
 ) -> Training:
     """Check everything, and fill the cache.
 
     Args:
-        dataset: And all others as in ``training_batches``; or of ``Training``, ``answers`` as an
-            array.
+        dataset: And all others as in `training_batches` or `Training`.
 
     Returns:
-        What ``assemble`` takes.
+        `Training`, which `assemble` takes.
     """
-    if (batch_size or dataset.batch_size) % worker[1]:
+    batch_size = batch_size or dataset.batch_size
+    if batch_size % worker[1]:
         raise ValueError(
-            f"A batch of {batch_size or dataset.batch_size} cannot be shared by {worker[1]} "
-            "workers without a rest. Expected a multiple."
+            f"A batch of {batch_size} cannot be shared by {worker[1]} workers without a rest. "
+            "Expected a multiple."
         )
-    one_of("smoothing_over", smoothing_over, SMOOTHINGS)
-    row = find_augmentation(augmentation or dataset.augmentation)
-    mixed = find_mixing(mixing)
-    if maps is None and any(mix.needs_maps for stage in mixed for mix, _ in stage.choices):
+    check("smoothing_over", smoothing_over, choice(SMOOTHINGS))
+    augmentation = parse_augmentation(augmentation or dataset.augmentation)
+    mixing = parse_mixing(mixing)
+    if maps is None and mixing.needs_maps:
         raise ValueError(
-            f'Mixing "{mixing}" needs `maps`, a function that gives class activation maps: '
-            "`keras-resnext train` brings it, `training.maps.activation_maps(model)` makes it."
+            f'Mixing "{mixing}" needs `maps`, a function that returns class activation maps: '
+            "`keras-resnext train` has it, `training.maps.activation_maps(model)` makes it."
         )
-    form = training_form(dataset, row)
-    plan = plan_cache(dataset.train, form, cache, memory_budget)
+    resize = stored_size(dataset, augmentation)
+    plan = plan_cache(dataset.train, resize, cache, memory_budget)
     return Training(
-        dataset,
-        row,
-        mixed,
-        batch_size or dataset.batch_size,
-        seed,
-        label_smoothing,
-        drop_remainder,
-        deterministic,
-        plan,
-        keep(dataset.train, form, plan),
-        maps,
-        smoothing_over,
-        _table(answers),
-        worker,
+        dataset=dataset,
+        augmentation=augmentation,
+        mixing=mixing,
+        batch_size=batch_size,
+        seed=seed,
+        label_smoothing=label_smoothing,
+        smoothing_over=smoothing_over,
+        drop_remainder=drop_remainder,
+        deterministic=deterministic,
+        plan=plan,
+        store=fill_cache(dataset.train, resize, plan),
+        maps=maps,
+        teacher_probabilities=_on_cpu(teacher_probabilities),
+        worker=worker,
     )
 
 
-def _table(answers: np.ndarray | None) -> tf.Tensor | None:
-    """A tensor, which a graph refers to: an array would be copied into it, up to 2 GiB at most."""
-    if answers is None:
+def _on_cpu(array: np.ndarray | None) -> tf.Tensor | None:
+    """Return a tensor, which a graph refers to: an array would be copied into it, up to 2 GiB."""
+    if array is None:
         return None
     with tf.device("CPU:0"):
-        return tf.constant(answers)
+        return tf.constant(array)
 
 
-def training_form(dataset: Dataset, row: Augmentation) -> Form:
-    """Say how training images are kept when decoded.
+def stored_size(dataset: Dataset, augmentation: Augmentation) -> Resize:
+    """Return how decoded training images are resized: whole, as for testing, if they are cropped.
 
     Args:
-        dataset: For its image size.
-        row: Where it crops, images are kept whole, at the size that testing resizes them to.
+        dataset: `Dataset`, for its image size.
+        augmentation: `Augmentation`.
+
+    Returns:
+        `Resize`.
     """
     size = dataset.image_size
-    return Form(round(size * TEST_MARGIN), None) if row.crop else Form(size, size)
+    return Resize(round(size * TEST_MARGIN), None) if augmentation.crop else Resize(size, size)
+
+
+# ---------------------------------------------------------------------------------- stage by stage
 
 
 def assemble(
@@ -263,25 +266,24 @@ def assemble(
     """Put the stages of a training pipeline together.
 
     Args:
-        training: From ``prepare_training``.
-        epochs: As in ``training_batches``.
-        start: Epoch and step, from 0, of the first batch to give: those before it are left out
-            without being decoded, those from it on are the same as without a start.
+        training: `Training` from `prepare_training`.
+        epochs: As in `training_batches`.
+        start: tuple of two ints, epoch and step, from 0, of the first batch: those before it are
+            left out without being decoded, those from it on are the same as without a start.
 
     Returns:
-        A tf.data.Dataset of images and labels.
+        tf.data.Dataset of images and labels.
 
     Raises:
         ValueError: If there is no such batch.
     """
-    steps = math.ceil(_used(training, epochs) / training.batch_size)
+    steps = math.ceil(used_images(training, epochs) / training.batch_size)
     _check_start(start, epochs, steps)
-    streams = [cropped_batches(training, epochs, salt, start) for salt in _salts(training)]
-    batches = tf.data.Dataset.zip(tuple(streams))
-    batches = batches.map(
-        lambda *parts: finish_batch(training, parts),
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=training.deterministic,
+    # A second stream of partners, in an order of its own, if mixing needs two batches.
+    salts = (0, PARTNERS)[: training.mixing.loads]
+    streams = [cropped_batches(training, epochs, salt, start) for salt in salts]
+    batches = _map(
+        training, tf.data.Dataset.zip(tuple(streams)), lambda *parts: finish_batch(training, parts)
     )
     if epochs is not None:
         left = steps * (epochs - start[0]) - start[1]
@@ -289,66 +291,142 @@ def assemble(
     return batches.prefetch(tf.data.AUTOTUNE)
 
 
+def _map(training: Training, stream: tf.data.Dataset, function: Callable) -> tf.data.Dataset:
+    return stream.map(
+        function, num_parallel_calls=tf.data.AUTOTUNE, deterministic=training.deterministic
+    )
+
+
 def _check_start(start: tuple[int, int], epochs: int | None, steps: int) -> None:
     epoch, step = start
     after_the_last = epochs is not None and start > (epochs, 0)
     if epoch < 0 or not 0 <= step < max(steps, 1) or after_the_last:
-        there = "" if epochs is None else f" of {epochs} epochs"
+        existing = "" if epochs is None else f" of {epochs} epochs"
         raise ValueError(
-            f"Invalid value for `start`. Expected an epoch{there}, from 0, and one of its {steps} "
-            f"steps, from 0. Received: start={start}"
+            f"Invalid value for `start`. Expected an epoch{existing}, from 0, and one of its "
+            f"{steps} steps, from 0. Received: start={start}"
         )
 
 
-def _salts(training: Training) -> tuple[int, ...]:
-    """A second stream of partners, in an order of its own, where mixing wants two batches."""
-    return (0, PARTNERS) if any(mix.loads == 2 for mix in training.mixing) else (0,)
-
-
-def finish_batch(training: Training, parts):
-    """Augment, label, mix and normalise.
+def cropped_batches(
+    training: Training, epochs: int | None, salt: int = 0, start: tuple[int, int] = (0, 0)
+) -> tf.data.Dataset:
+    """Return shuffled batches of images of the right size, not augmented yet but for their crop.
 
     Args:
-        training: From ``prepare_training``.
+        training: `Training` from `prepare_training`.
+        epochs: As in `training_batches`.
+        salt: int, another for each order of the same epoch.
+        start: As in `assemble`.
+
+    Returns:
+        tf.data.Dataset of images (batch, size, size, channels), labels, places and epochs.
+    """
+    store, batch = training.store, (training.own_batch, training.drop_remainder)
+    if store is None:
+        rows = own_rows(training, shuffled_records(training, epochs, salt, start))
+        images = _map(
+            training,
+            rows,
+            lambda contents, label, place, epoch, window: (
+                crop_one(training, contents, window),
+                label,
+                place,
+                epoch,
+            ),
+        )
+        return images.batch(*batch)
+    rows = own_rows(training, shuffled_places(training, epochs, salt, start))
+    if store.pixels is None or training.augmentation.crop:
+        images = _map(
+            training,
+            rows,
+            lambda place, epoch, window: (
+                crop_one(training, place, window),
+                store.labels[place],
+                place,
+                epoch,
+            ),
+        )
+        return images.batch(*batch)
+
+    def gather(places: tf.Tensor, epoch: tf.Tensor, window: tf.Tensor) -> tuple:
+        images = tf.gather(store.pixels, places)
+        if images.shape[1:3] != (training.size, training.size):  # an array of another size
+            images = tf.map_fn(lambda image: resize_image(image, _square(training)), images)
+        return images, tf.gather(store.labels, places), places, epoch
+
+    return _map(training, rows.batch(*batch), gather)
+
+
+def crop_one(training: Training, image: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
+    """Bring one image to the size that the network sees, by the random crop of the augmentation.
+
+    Args:
+        training: `Training` from `prepare_training`.
+        image: int64 scalar, its place in the store, or string scalar, the bytes of its file.
+        window: A row of `order.epoch_windows`, or of `pixel_windows` for stored pixels.
+
+    Returns:
+        uint8 tensor of shape (size, size, channels).
+    """
+    crop, size, store = training.augmentation.crop, training.size, training.store
+    encoded = image if image.dtype == tf.string else store.encoded(image)
+    if encoded is None:
+        whole = store.image(image)
+        return crop_image(whole, window, size) if crop else resize_image(whole, _square(training))
+    if crop:
+        return decode_crop(encoded, window, size)
+    return resize_image(decode(encoded), _square(training))
+
+
+def _square(training: Training) -> Resize:
+    return Resize(training.size, training.size)
+
+
+def finish_batch(training: Training, parts: tuple) -> tuple:
+    """Augment, normalize, label and mix.
+
+    Args:
+        training: `Training` from `prepare_training`.
         parts: One batch, or two: images, labels, places and epoch of each.
 
     Returns:
         float32 images and labels.
     """
     images, labels, places, epochs = (tf.concat(column, 0) for column in zip(*parts, strict=True))
-    seed = tf.stack([_epoch_seed(training.seed, epochs[0]), -1 - places[0]])
-    images = apply_steps(images, seed, training.row, training.size)
-    classes = training.dataset.classes
+    seed = tf.stack([epoch_seed(training.seed, epochs[0]), -1 - places[0]])
+    images = apply_steps(images, seed, training.augmentation, training.size)
+    images = normalize(images, training.dataset)
+    classes, teacher = training.dataset.classes, training.teacher_probabilities
     labels = smooth(tf.one_hot(labels, classes), training.label_smoothing, training.smoothing_over)
-    if training.answers is not None:
-        labels = tf.concat([labels, tf.gather(training.answers, places)], 1)
-    images = normalise(images, training.dataset)
+    if teacher is not None:  # beside the labels, to be mixed as they are
+        labels = tf.concat([labels, tf.gather(teacher, places)], 1)
 
-    def maps(x, y):
-        found = tf.numpy_function(training.maps, [x, y[:, :classes]], tf.float32)
-        return tf.ensure_shape(found, [None, None, None])
+    def maps(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+        result = tf.numpy_function(training.maps, [x, y[:, :classes]], tf.float32)
+        return tf.ensure_shape(result, [None, None, None])
 
-    mixed = mix_batch(images, labels, fold(seed, PARTNERS), training.mixing, epochs[0], maps)
-    if training.answers is None:
-        return mixed
-    images, labels = mixed
+    seed = fold(seed, PARTNERS)
+    images, labels = mix_batch(images, labels, seed, training.mixing, epochs[0], maps)
+    if teacher is None:
+        return images, labels
     return (images, labels[:, classes:]), labels[:, :classes]
 
 
-def smooth(labels, share: float, over: str = "all"):
+def smooth(labels: tf.Tensor, share: float, over: str = "all") -> tf.Tensor:
     """Spread a share of each label evenly.
 
     Args:
-        labels: Floating, (batch, classes), each with a sum of 1.
-        share: 0 to 1.
-        over: "all" classes ("Rethinking the Inception Architecture", section 7), or the "others",
-            as many less one ("Bag of Tricks", section 5.2).
+        labels: Floating tensor of shape (batch, classes), each row with a sum of 1.
+        share: float, 0 to 1.
+        over: str, `"all"` classes ("Rethinking the Inception Architecture", section 7), or the
+            `"others"`, one less ("Bag of Tricks", section 5.2).
 
     Returns:
         Labels of the same shape, type and sums.
 
     Example:
-
     >>> [round(float(x), 3) for x in smooth(tf.constant([[1.0, 0.0, 0.0]]), 0.3, "others")[0]]
     [0.7, 0.15, 0.15]
     """
@@ -358,201 +436,7 @@ def smooth(labels, share: float, over: str = "all"):
     return labels * (1 - share) + (1 - labels) * (share / (classes - 1))
 
 
-def _epoch_seed(seed: int, epoch):
-    return tf.cast(epoch, tf.int64) * EPOCH_STRIDE + seed
-
-
-def cropped_batches(
-    training: Training, epochs: int | None, salt: int = 0, start: tuple[int, int] = (0, 0)
-) -> tf.data.Dataset:
-    """Shuffled batches of images of the right size, not augmented yet but for their crop.
-
-    Args:
-        training: From ``prepare_training``.
-        epochs: As in ``training_batches``.
-        salt: Of the order.
-        start: As in ``assemble``.
-
-    Returns:
-        A tf.data.Dataset of images (batch, size, size, channels), labels, places and epochs.
-    """
-    if training.kept is None:
-        records = shuffled_records(training, epochs, salt, start)
-        return _image_batches(training, own_rows(training, records), _of_record)
-    order = own_rows(training, shuffled_places(training, epochs, salt, start))
-    kept = training.kept
-    if kept.pixels is None or training.row.crop:
-        return _image_batches(training, order, _of_kept)
-
-    def gathered(places, epoch, _):
-        images = tf.gather(kept.pixels, places)
-        if images.shape[1:3] != (training.size, training.size):  # arrays, not kept in their form
-            images = tf.map_fn(lambda image: fit_form(image, _square(training)), images)
-        return images, tf.gather(kept.labels, places), places, epoch
-
-    batches = order.batch(training.own_batch, training.drop_remainder)
-    return batches.map(
-        gathered, num_parallel_calls=tf.data.AUTOTUNE, deterministic=training.deterministic
-    )
-
-
-def own_rows(training: Training, rows: tf.data.Dataset) -> tf.data.Dataset:
-    """Leave out, before anything is decoded, what other workers make of each batch.
-
-    Args:
-        training: From ``prepare_training``.
-        rows: Of whole batches, one after the other.
-    """
-    index, count = training.worker
-    if count == 1:
-        return rows
-    of_batch = rows.enumerate().filter(
-        lambda number, row: number % training.batch_size // training.own_batch == index
-    )
-    return of_batch.map(lambda number, row: row)
-
-
-def _image_batches(training: Training, rows, row) -> tf.data.Dataset:
-    """Crop image by image, then batch."""
-    images = rows.map(
-        lambda *columns: row(training, *columns),
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=training.deterministic,
-    )
-    return images.batch(training.own_batch, training.drop_remainder)
-
-
-def _of_kept(training: Training, place, epoch, window):
-    return crop_one(training, place, window), training.kept.labels[place], place, epoch
-
-
-def _of_record(training: Training, contents, label, place, epoch, window):
-    return crop_one(training, contents, window), label, place, epoch
-
-
-def crop_one(training: Training, image, window):
-    """Bring one image to the size that the network sees, by the random crop of the augmentation.
-
-    Args:
-        training: From ``prepare_training``.
-        image: Its place among kept images, or the bytes of its file.
-        window: A row of ``epoch_windows``; of ``pixel_windows`` for kept pixels.
-
-    Returns:
-        uint8 of shape (size, size, channels).
-    """
-    crop, size, kept = training.row.crop, training.size, training.kept
-    encoded = image if image.dtype == tf.string else kept.encoded(image)
-    if encoded is None:
-        whole = kept.image(image)
-        return crop_image(whole, window, size) if crop else fit_form(whole, _square(training))
-    if crop:
-        return decode_crop(encoded, window, size)
-    return fit_form(decode(encoded), _square(training))
-
-
-def epoch_windows(training: Training, epoch):
-    """Draw where each image is cropped in an epoch, all at once, which costs next to nothing.
-
-    Args:
-        training: From ``prepare_training``.
-        epoch: Scalar.
-
-    Returns:
-        float32 (images, 4), by place: see ``decode.relative_windows``. (images, 0) for no crop.
-    """
-    count, crop = len(training.part), training.row.crop
-    if crop is None:
-        return tf.zeros([count, 0])
-    seed = tf.stack([_epoch_seed(training.seed, epoch), 0])
-    return relative_windows(tf.random.stateless_uniform([4, count], seed), crop)
-
-
-def _square(training: Training) -> Form:
-    return Form(training.size, training.size)
-
-
-def shuffled_places(
-    training: Training, epochs: int | None, salt: int = 0, start: tuple[int, int] = (0, 0)
-) -> tf.data.Dataset:
-    """The places of all images in an order of its own for each epoch, the epoch, the window.
-
-    Args:
-        training: From ``prepare_training``.
-        epochs: As in ``training_batches``.
-        salt: Of the order.
-        start: As in ``assemble``.
-    """
-    count = len(training.part)
-    used = _used(training, epochs)
-
-    def order(epoch):
-        seed = _order_seed(training, epoch, salt)
-        places = tf.random.experimental.stateless_shuffle(tf.range(count, dtype=tf.int64), seed)
-        places = places[_skipped(training, epoch, start) : used]
-        windows = tf.gather(epoch_windows(training, epoch), places)
-        if training.row.crop and training.kept.shape(places) is not None:
-            # All at once: image by image that would cost a fifth of what resizing does.
-            windows = pixel_windows(windows, training.kept.shape(places))
-        return tf.data.Dataset.from_tensor_slices(
-            (places, tf.fill(tf.shape(places), epoch), windows)
-        )
-
-    return _epochs(epochs, start).flat_map(order)
-
-
-def shuffled_records(
-    training: Training, epochs: int | None, salt: int = 0, start: tuple[int, int] = (0, 0)
-) -> tf.data.Dataset:
-    """Rows of bytes, label, place, epoch and window, of records that are read one by one.
-
-    Args:
-        training: From ``prepare_training``.
-        epochs: As in ``training_batches``.
-        salt: Of the order.
-        start: As in ``assemble``: what lies before it is read, since records cannot be skipped.
-    """
-    records = training.part.images
-    mean = max(1, training.plan.encoded // max(1, len(training.part)))
-    buffer = max(2, min(len(training.part), SHUFFLED_RECORDS, SHUFFLED_BYTES // mean))
-    used = _used(training, epochs)
-
-    def numbered(epoch):
-        # Of the graph of this function alone: or the order would depend on the program's own seed.
-        tf.random.set_seed(1)
-        seed = _order_seed(training, epoch, salt)
-        rows = numbered_stream(records, seed).shuffle(
-            buffer, tf.cast(fold(seed, 0)[0], tf.int64), reshuffle_each_iteration=False
-        )
-        rows = rows.take(used).skip(_skipped(training, epoch, start))
-        windows = epoch_windows(training, epoch)
-        return rows.map(lambda at, contents, label: (contents, label, at, epoch, windows[at]))
-
-    return _epochs(epochs, start).flat_map(numbered)
-
-
-def _order_seed(training: Training, epoch, salt: int):
-    return tf.stack([_epoch_seed(training.seed, epoch), tf.constant(-1 - salt, tf.int64)])
-
-
-def _used(training: Training, epochs: int | None) -> int:
-    """Images of an epoch: where epochs follow each other, whole batches of them."""
-    count = len(training.part)
-    return count if epochs is None else count - count % training.batch_size
-
-
-def _skipped(training: Training, epoch, start: tuple[int, int]):
-    """Images of an epoch that come before the start."""
-    return tf.where(epoch == start[0], tf.constant(start[1] * training.batch_size, tf.int64), 0)
-
-
-def _epochs(epochs: int | None, start: tuple[int, int]) -> tf.data.Dataset:
-    """The numbers of the epochs of one pass: all, or the one whose turn it is."""
-    if epochs is not None:
-        return tf.data.Dataset.range(start[0], epochs)
-    with tf.device("CPU:0"):
-        passes = tf.Variable(start[0] - 1, dtype=tf.int64, trainable=False)
-    return tf.data.Dataset.range(1).map(lambda _: passes.assign_add(1))
+# ----------------------------------------------------------------------------------------- testing
 
 
 def test_batches(
@@ -563,17 +447,20 @@ def test_batches(
     memory_budget: int | None = None,
     crop: float | None = None,
 ) -> tf.data.Dataset:
-    """Batches of the test part: every image once, in order, as it is.
+    """Return batches of the test part: every image once, in order, as it is.
 
     Args:
-        dataset: From ``load_dataset``.
-        batch_size: Images a batch. Default: the data set's own.
-        cache: "auto", "memory" (decoded), "encoded", a folder, or False: see ``plan_cache``.
-        memory_budget: Bytes that "auto" may keep in memory. Default: 60 % of what is free.
-        crop: Share of the shorter side that is seen. Default: 0.875 where training crops, else 1.
+        dataset: `Dataset` from `load_dataset`.
+        batch_size: int, images per batch. Defaults to the data set's own.
+        cache: `"auto"`, `"memory"` (decoded), `"encoded"`, a folder, or False: see
+            `cache.plan_cache`.
+        memory_budget: int, bytes that `"auto"` may keep in memory. Defaults to 60 % of what is
+            free.
+        crop: float, share of the shorter side that is seen. Defaults to 0.875 if training crops,
+            else 1.
 
     Returns:
-        A tf.data.Dataset of float32 images (batch, size, size, 3) and float32 one-hot labels
+        tf.data.Dataset of float32 images (batch, size, size, 3) and float32 one-hot labels
         (batch, classes).
 
     Raises:
@@ -596,74 +483,66 @@ def part_batches(
     memory_budget: int | None = None,
     crop: float | None = None,
 ) -> tf.data.Dataset:
-    """Batches of a part as the test part is given: every image once, in order, as it is.
-
-    Args:
-        dataset: What the part is of.
-        part: To be given.
-        batch_size: And all others as in ``test_batches``.
-
-    Returns:
-        A tf.data.Dataset of images and labels.
-    """
+    """Return batches of any part, in order, as `test_batches` returns those of the test part."""
     batch_size = batch_size or dataset.batch_size
-    form = Form(test_edge(dataset, crop), dataset.image_size)
-    kept = keep(part, form, plan_cache(part, form, cache, memory_budget))
-    if kept is not None and kept.pixels is not None and kept.pixels.shape[1:3] == (form.size,) * 2:
+    resize = Resize(test_edge(dataset, crop), dataset.image_size)
+    store = fill_cache(part, resize, plan_cache(part, resize, cache, memory_budget))
+    size = (dataset.image_size, dataset.image_size)
+    if store is not None and store.pixels is not None and store.pixels.shape[1:3] == size:
         order = tf.data.Dataset.range(len(part)).batch(batch_size)
-        batches = order.map(lambda at: (tf.gather(kept.pixels, at), tf.gather(kept.labels, at)))
+        batches = order.map(lambda at: (tf.gather(store.pixels, at), tf.gather(store.labels, at)))
     else:
-        batches = _test_images(part, kept, form).batch(batch_size)
+        batches = _test_images(part, store, resize).batch(batch_size)
 
-    def finish(images, labels):
-        return normalise(images, dataset), tf.one_hot(labels, dataset.classes)
+    def finish(images: tf.Tensor, labels: tf.Tensor) -> tuple:
+        return normalize(images, dataset), tf.one_hot(labels, dataset.classes)
 
     return batches.map(finish, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
-def _test_images(part: Part, kept: Kept | None, form: Form) -> tf.data.Dataset:
-    """Images and labels one by one, in order."""
+def _test_images(part: Part, store: Store | None, resize: Resize) -> tf.data.Dataset:
+    """Return images and labels one by one, in order."""
     auto = tf.data.AUTOTUNE
-    if kept is None:
+    if store is None:
         stream = numbered_stream(part.images, None)
         return stream.map(
-            lambda _, contents, label: (fit_form(decode(contents), form), label),
+            lambda _, contents, label: (resize_image(decode(contents), resize), label),
             num_parallel_calls=auto,
         )
     return tf.data.Dataset.range(len(part)).map(
-        lambda place: (fit_form(kept.image(place), form), kept.labels[place]),
+        lambda place: (resize_image(store.image(place), resize), store.labels[place]),
         num_parallel_calls=auto,
     )
 
 
 def test_edge(dataset: Dataset, crop: float | None = None) -> int:
-    """Give the shorter side, in pixels, that test images are resized to before the middle crop.
+    """Return the shorter side, in pixels, that test images are resized to before the middle crop.
 
     Args:
-        dataset: Where training crops by default, the edge is larger than the image size.
-        crop: Share of it that is seen, in place of that default.
+        dataset: `Dataset`; if training crops by default, the edge is larger than the image size.
+        crop: float, share of the edge that is seen, instead of that default.
 
     Returns:
-        Pixels.
+        int.
     """
     if crop is not None:
         return int(dataset.image_size / crop)
-    crops = find_augmentation(dataset.augmentation).crop is not None
+    crops = parse_augmentation(dataset.augmentation).crop is not None
     return round(dataset.image_size * (TEST_MARGIN if crops else 1))
 
 
 test_edge.__test__ = False
 
 
-def normalise(images, dataset: Dataset):
+def normalize(images: tf.Tensor, dataset: Dataset) -> tf.Tensor:
     """Turn pixels into what networks are fed with.
 
     Args:
-        images: uint8 of shape (..., width, 3) or, grey, (..., width, 1).
-        dataset: Its mean and std, by channel, of pixels scaled to 0..1.
+        images: uint8 tensor of shape (..., width, 3) or, gray, (..., width, 1).
+        dataset: `Dataset`, for its mean and std.
 
     Returns:
-        float32 of shape (..., width, 3).
+        float32 tensor of shape (..., width, 3).
     """
     if images.shape[-1] == 1:
         images = tf.repeat(images, 3, axis=-1)
@@ -676,14 +555,6 @@ def normalise(images, dataset: Dataset):
 
 
 def to_pixels(images: np.ndarray, dataset: Dataset) -> np.ndarray:
-    """Turn what networks are fed with back into pixels.
-
-    Args:
-        images: float32 of shape (..., 3), from ``normalise``.
-        dataset: Whose mean and std they were normalised by.
-
-    Returns:
-        uint8 of the same shape.
-    """
+    """Turn what networks are fed with, from `normalize`, back into uint8 pixels."""
     pixels = (images * np.array(dataset.std) + np.array(dataset.mean)) * 255
     return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)

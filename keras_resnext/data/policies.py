@@ -5,29 +5,30 @@ does, to the last bit where Pillow computes in integers. How far a level from 0 
 AutoAugment, table 6: "AutoAugment: Learning Augmentation Policies from Data".
 """
 
+from __future__ import annotations
+
 import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import tensorflow as tf
-
+from keras_resnext.data.lazy import tf
+from keras_resnext.data.ops import fold
 from keras_resnext.errors import unknown
 
-GREY = 128  # of what is uncovered, as in AutoAugment
+GRAY = 128  # of what is uncovered, as in AutoAugment
 FORMAT = 1
 
 
 @dataclass(frozen=True)
 class Operation:
-    """A row of the table of operations.
+    """A row of `OPERATIONS`.
 
     Args:
-        apply: Takes an image and a value, gives an image.
-        value: From a level, 0 to 1, to the value.
-        signed: Whether the level is taken in either direction.
+        apply: Function from an image and a value to an image.
+        value: Function from a level, 0 to 1, to the value.
+        signed: bool, whether the value is applied in either direction.
     """
 
     apply: Callable
@@ -35,8 +36,8 @@ class Operation:
     signed: bool = False
 
 
-def _by_table(image, table):
-    """Look each pixel up: a table for all channels (256,), or one for each (channels, 256)."""
+def _by_table(image: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
+    """Look each pixel up: a table for all channels (256,), or one per channel (channels, 256)."""
     if len(table.shape) == 1:
         return tf.gather(table, tf.cast(image, tf.int32))
     channels = tf.unstack(tf.cast(image, tf.int32), axis=-1)
@@ -44,31 +45,33 @@ def _by_table(image, table):
     return tf.stack([tf.gather(r, c) for r, c in zip(rows, channels, strict=True)], -1)
 
 
-def _levels():
+def _levels() -> tf.Tensor:
     return tf.range(256)
 
 
-def identity(image, value):
+def identity(image: tf.Tensor, value: float) -> tf.Tensor:
+    """Return the image."""
     return image
 
 
-def invert(image, value):
+def invert(image: tf.Tensor, value: float) -> tf.Tensor:
+    """Return the negative."""
     return 255 - image
 
 
-def solarize(image, value):
+def solarize(image: tf.Tensor, value: float) -> tf.Tensor:
     """Invert what is at least as bright as the value."""
     return tf.where(tf.cast(image, tf.float32) < value, image, 255 - image)
 
 
-def posterize(image, value):
-    """Keep as many of the highest bits."""
+def posterize(image: tf.Tensor, value: float) -> tf.Tensor:
+    """Keep that many of the highest bits."""
     dropped = tf.bitwise.left_shift(1, 8 - tf.cast(value, tf.int32))
     table = _levels() // dropped * dropped
     return _by_table(image, tf.cast(table, tf.uint8))
 
 
-def autocontrast(image, value):
+def autocontrast(image: tf.Tensor, value: float) -> tf.Tensor:
     """Stretch each channel from 0 to 255."""
     pixels = tf.cast(image, tf.float32)
     low, high = (reduce(pixels, [0, 1])[:, None] for reduce in (tf.reduce_min, tf.reduce_max))
@@ -80,13 +83,13 @@ def autocontrast(image, value):
     return _by_table(image, tf.cast(table, tf.uint8))
 
 
-def equalize(image, value):
+def equalize(image: tf.Tensor, value: float) -> tf.Tensor:
     """Flatten the histogram of each channel."""
     channels = tf.unstack(tf.cast(image, tf.int32), axis=-1)
     return _by_table(image, tf.stack([_equalizing(channel) for channel in channels]))
 
 
-def _equalizing(channel):
+def _equalizing(channel: tf.Tensor) -> tf.Tensor:
     counts = tf.math.bincount(channel, minlength=256, maxlength=256)
     last = tf.reduce_max(tf.where(counts > 0, _levels(), 0))
     step = (tf.size(channel) - counts[last]) // 255
@@ -94,15 +97,8 @@ def _equalizing(channel):
     return tf.cast(tf.where(step > 0, tf.minimum(table, 255), _levels()), tf.uint8)
 
 
-def grey(image):
-    """Give the luma as Pillow's integers do.
-
-    Args:
-        image: uint8 (..., 3) or (..., 1).
-
-    Returns:
-        uint8 (..., 1).
-    """
+def gray(image: tf.Tensor) -> tf.Tensor:
+    """Return the luma of uint8 images (..., 3) as (..., 1), in Pillow's integers."""
     if image.shape[-1] == 1:
         return image
     weights = tf.constant([19595, 38470, 7471])
@@ -110,53 +106,53 @@ def grey(image):
     return tf.cast((total + 0x8000) // 0x10000, tf.uint8)
 
 
-def blend(start, image, value):
-    """Go from one image (0) to another (1) or beyond it, cutting what is left after the point.
+def blend(start: tf.Tensor | float, image: tf.Tensor, value: tf.Tensor | float) -> tf.Tensor:
+    """Go from one uint8 image (value 0) to another (1) or beyond it, rounding down.
 
-    Args:
-        start: uint8, or what is broadcast to the image.
-        image: uint8.
-        value: 0 and above.
-
-    Returns:
-        uint8 of the shape of the image.
+    `start` may be anything that is broadcast to the image.
     """
     start, pixels = tf.cast(start, tf.float32), tf.cast(image, tf.float32)
     mixed = start + value * (pixels - start)
     return tf.cast(tf.clip_by_value(mixed, 0, 255), tf.uint8)
 
 
-def color(image, value):
-    return blend(grey(image), image, value)
+def color(image: tf.Tensor, value: float) -> tf.Tensor:
+    """Multiply the saturation by 1 + value."""
+    return blend(gray(image), image, 1 + value)
 
 
-def brightness(image, value):
-    return blend(0, image, value)
+def brightness(image: tf.Tensor, value: float) -> tf.Tensor:
+    """Multiply the brightness by 1 + value."""
+    return blend(0, image, 1 + value)
 
 
-def contrast(image, value):
-    mean = tf.floor(tf.reduce_mean(tf.cast(grey(image), tf.float32)) + 0.5)
-    return blend(mean, image, value)
+def contrast(image: tf.Tensor, value: float) -> tf.Tensor:
+    """Multiply the contrast by 1 + value."""
+    mean = tf.floor(tf.reduce_mean(tf.cast(gray(image), tf.float32)) + 0.5)
+    return blend(mean, image, 1 + value)
 
 
-def sharpness(image, value):
-    kernel = np.full((3, 3, 1, 1), 1 / 13, np.float32)
-    kernel[1, 1] = 5 / 13
+def sharpness(image: tf.Tensor, value: float) -> tf.Tensor:
+    """Multiply what Pillow's smoothing takes away by 1 + value."""
+    kernel = tf.constant([1, 1, 1, 1, 5, 1, 1, 1, 1], tf.float32) / 13
     pixels = tf.transpose(tf.cast(image, tf.float32), [2, 0, 1])[..., None]
-    smooth = tf.nn.conv2d(pixels, kernel, 1, "VALID")
+    smooth = tf.nn.conv2d(pixels, tf.reshape(kernel, [3, 3, 1, 1]), 1, "VALID")
     smooth = tf.transpose(tf.floor(smooth[..., 0] + 0.5), [1, 2, 0])
     height, width = tf.shape(image)[0], tf.shape(image)[1]
     inner = tf.pad(tf.ones([height - 2, width - 2, 1], tf.bool), [[1, 1], [1, 1], [0, 0]])
     smooth = tf.pad(smooth, [[1, 1], [1, 1], [0, 0]])
-    return blend(tf.where(inner, smooth, tf.cast(image, tf.float32)), image, value)
+    return blend(tf.where(inner, smooth, tf.cast(image, tf.float32)), image, 1 + value)
 
 
-def affine(image, matrix):
-    """Take each pixel from where a matrix points, the nearest; grey beyond the image.
+def affine(image: tf.Tensor, matrix: Sequence[tf.Tensor | float]) -> tf.Tensor:
+    """Take each pixel from where a matrix points, the nearest; gray beyond the image.
 
     Args:
-        image: uint8 (height, width, channels).
-        matrix: Six numbers, as of ``PIL.Image.transform``.
+        image: uint8 tensor of shape (height, width, channels).
+        matrix: Six numbers, as of `PIL.Image.transform`.
+
+    Returns:
+        uint8 tensor of the same shape.
     """
     a, b, c, d, e, f = (tf.cast(number, tf.float32) for number in matrix)
     # Pillow asks at the middles of pixels and cuts; this operation asks at corners and rounds.
@@ -165,33 +161,35 @@ def affine(image, matrix):
         images=image[None],
         transforms=tf.stack(row)[None],
         output_shape=tf.shape(image)[:2],
-        fill_value=float(GREY),
+        fill_value=float(GRAY),
         interpolation="NEAREST",
         fill_mode="CONSTANT",
     )
     return tf.ensure_shape(moved[0], image.shape)
 
 
-def shear_x(image, value):
+def shear_x(image: tf.Tensor, value: float) -> tf.Tensor:
+    """Move each row by a share of its place."""
     return affine(image, (1, value, 0, 0, 1, 0))
 
 
-def shear_y(image, value):
+def shear_y(image: tf.Tensor, value: float) -> tf.Tensor:
+    """Move each column by a share of its place."""
     return affine(image, (1, 0, 0, value, 1, 0))
 
 
-def translate_x(image, value):
-    """By a share of the width."""
+def translate_x(image: tf.Tensor, value: float) -> tf.Tensor:
+    """Move by a share of the width."""
     return affine(image, (1, 0, value * tf.cast(tf.shape(image)[1], tf.float32), 0, 1, 0))
 
 
-def translate_y(image, value):
-    """By a share of the height."""
+def translate_y(image: tf.Tensor, value: float) -> tf.Tensor:
+    """Move by a share of the height."""
     return affine(image, (1, 0, 0, 0, 1, value * tf.cast(tf.shape(image)[0], tf.float32)))
 
 
-def rotate(image, value):
-    """By degrees, about the middle, against the clock."""
+def rotate(image: tf.Tensor, value: float) -> tf.Tensor:
+    """Turn by degrees about the middle, counterclockwise."""
     angle = -value * math.pi / 180
     cosine, sine = tf.cos(angle), tf.sin(angle)
     half = tf.cast(tf.shape(image)[:2], tf.float32) / 2
@@ -211,10 +209,10 @@ OPERATIONS = {
     "invert": Operation(invert),
     "posterize": Operation(posterize, lambda level: 8 - round(4 * level)),
     "solarize": Operation(solarize, lambda level: 255 * (1 - level)),
-    "color": _enhancing(lambda image, value: color(image, 1 + value)),
-    "contrast": _enhancing(lambda image, value: contrast(image, 1 + value)),
-    "brightness": _enhancing(lambda image, value: brightness(image, 1 + value)),
-    "sharpness": _enhancing(lambda image, value: sharpness(image, 1 + value)),
+    "color": _enhancing(color),
+    "contrast": _enhancing(contrast),
+    "brightness": _enhancing(brightness),
+    "sharpness": _enhancing(sharpness),
     "shear_x": Operation(shear_x, lambda level: 0.3 * level, signed=True),
     "shear_y": Operation(shear_y, lambda level: 0.3 * level, signed=True),
     "translate_x": Operation(translate_x, lambda level: 150 / 331 * level, signed=True),
@@ -269,13 +267,9 @@ Policy = tuple[tuple[tuple[str, float, float], ...], ...]
 
 
 def published_policy(name: str) -> Policy:
-    """Give a published policy of AutoAugment, with levels from 0 to 1.
-
-    Args:
-        name: Of a row of ``POLICIES``.
+    """Return a policy of `POLICIES`, with levels from 0 to 1.
 
     Example:
-
     >>> published_policy("svhn")[0]
     (('shear_x', 0.9, 0.4444444444444444), ('invert', 0.2, 0.0))
     """
@@ -290,14 +284,14 @@ def read_policy(path: str | Path) -> Policy:
     """Read a policy file.
 
     Args:
-        path: Of the JSON: {"format": 1, "policy": [[["rotate", 0.6, 0.9], ...], ...]}: operation,
-            probability and level, from 0 to 1, of each step of each sub-policy.
+        path: str, path of the JSON: {"format": 1, "policy": [[["rotate", 0.6, 0.9], ...], ...]}:
+            operation, probability and level, from 0 to 1, of each step of each sub-policy.
 
     Returns:
-        The policy.
+        tuple of sub-policies, each a tuple of (operation, probability, level).
 
     Raises:
-        ValueError: For a file that holds none.
+        ValueError: For a file that holds no policy.
     """
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -316,26 +310,14 @@ def read_policy(path: str | Path) -> Policy:
     return policy
 
 
-def apply_policy(image, seed, policy: Policy):
-    """Draw one sub-policy and apply its steps in turn, each with its probability.
-
-    Args:
-        image: uint8 (height, width, channels).
-        seed: Two integers.
-        policy: From ``published_policy`` or ``read_policy``.
-
-    Returns:
-        uint8 of the same shape.
-    """
-    row = tf.random.stateless_uniform([], _fold(seed, 0), 0, len(policy), tf.int32)
+def apply_policy(image: tf.Tensor, seed: tf.Tensor, policy: Policy) -> tf.Tensor:
+    """Draw one sub-policy and apply its steps in turn, each with its probability."""
+    row = tf.random.stateless_uniform([], fold(seed, 0), 0, len(policy), tf.int32)
     return apply_sub_policy(image, seed, *(column[row] for column in as_tensors(policy)))
 
 
-def as_tensors(policy: Policy) -> tuple:
-    """Turn a policy into numbers.
-
-    Args:
-        policy: Its sub-policies have the same number of steps.
+def as_tensors(policy: Policy) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Return a policy as numbers, so that one traced function serves all sub-policies.
 
     Returns:
         The number of the operation, the probability and the value of each step of each sub-policy,
@@ -347,38 +329,39 @@ def as_tensors(policy: Policy) -> tuple:
     return numbers, chances, tf.constant(values, tf.float32)
 
 
-def apply_sub_policy(image, seed, numbers, chances, values):
-    """Apply the steps of a sub-policy in turn, each with its probability.
-
-    Args:
-        image: uint8 (height, width, channels).
-        seed: Two integers.
-        numbers: Of the operations, (steps,); this and the others are rows of ``as_tensors``.
-        chances: Their probabilities.
-        values: Their values.
-
-    Returns:
-        uint8 of the same shape.
-    """
-    draws = tf.random.stateless_uniform([numbers.shape[0], 2], _fold(seed, 1))
+def apply_sub_policy(
+    image: tf.Tensor, seed: tf.Tensor, numbers: tf.Tensor, chances: tf.Tensor, values: tf.Tensor
+) -> tf.Tensor:
+    """Apply the steps of a sub-policy, a row of `as_tensors`, in turn."""
+    draws = tf.random.stateless_uniform([numbers.shape[0], 2], fold(seed, 1))
     for step in range(numbers.shape[0]):
         number = tf.where(draws[step, 0] < chances[step], numbers[step], 0)
         image = apply_operation(image, number, values[step], draws[step, 1])
     return image
 
 
-def apply_operation(image, number, value, draw, names: Sequence[str] = NAMES):
-    """Apply the operation of that number.
+def apply_operation(
+    image: tf.Tensor,
+    number: tf.Tensor,
+    value: tf.Tensor,
+    draw: tf.Tensor,
+    names: Sequence[str] = NAMES,
+) -> tf.Tensor:
+    """Apply the operation whose name has that number.
 
     Args:
-        image: uint8 (height, width, channels).
-        number: Of its name, a scalar.
-        value: Scalar.
-        draw: Below 1/2, a signed value is taken in the other direction.
-        names: Of the operations.
+        image: uint8 tensor of shape (height, width, channels).
+        number: int32 scalar.
+        value: float32 scalar.
+        draw: float32 scalar from 0 to 1; below 1/2, a signed value is applied in the other
+            direction.
+        names: Sequence of str, names of operations.
+
+    Returns:
+        uint8 tensor of the same shape.
     """
 
-    def case(name):
+    def case(name: str) -> Callable:
         row = OPERATIONS[name]
         signed = tf.where(draw < 0.5, -value, value) if row.signed else value
         return lambda: tf.ensure_shape(row.apply(image, signed), image.shape)
@@ -386,28 +369,31 @@ def apply_operation(image, number, value, draw, names: Sequence[str] = NAMES):
     return tf.switch_case(number, [case(name) for name in names])
 
 
-def rand_augment(image, seed, steps=2, level=9 / 30, probability=1.0):
-    """Apply operations drawn at random, all at the same level.
+def rand_augment(
+    image: tf.Tensor, seed: tf.Tensor, level: float | None = None, steps: int = 2
+) -> tf.Tensor:
+    """Apply operations drawn at random, all of the same level.
 
     "RandAugment: Practical automated data augmentation with a reduced search space".
 
     Args:
-        image: uint8 (height, width, channels).
+        image: uint8 tensor of shape (height, width, channels).
         seed: Two integers.
-        steps: How many.
-        level: From 0 to 1.
-        probability: Of each to be applied (timm's, and so that of "ResNet strikes back", is 0.5).
+        level: float from 0 to 10; each operation is then applied with probability 1/2, as in timm,
+            and so in "ResNet strikes back". None applies all of them, at 9 of 30.
+        steps: int, how many operations.
 
     Returns:
-        uint8 of the same shape.
+        uint8 tensor of the same shape.
     """
-    values = tf.constant([OPERATIONS[name].value(level) for name in RANDAUGMENT], tf.float32)
+    strength, probability = (9 / 30, 1.0) if level is None else (level / 10, 0.5)
+    values = tf.constant([OPERATIONS[name].value(strength) for name in RANDAUGMENT], tf.float32)
     count = len(RANDAUGMENT)
-    numbers = tf.random.stateless_uniform([steps], _fold(seed, 0), 0, count, tf.int32)
-    draws = tf.random.stateless_uniform([steps], _fold(seed, 1))
-    applied = tf.random.stateless_uniform([steps], _fold(seed, 2)) < probability
+    numbers = tf.random.stateless_uniform([steps], fold(seed, 0), 0, count, tf.int32)
+    draws = tf.random.stateless_uniform([steps], fold(seed, 1))
+    applied = tf.random.stateless_uniform([steps], fold(seed, 2)) < probability
 
-    def changed(image, step):
+    def changed(image: tf.Tensor, step: int) -> tf.Tensor:
         value = values[numbers[step]]
         return apply_operation(image, numbers[step], value, draws[step], RANDAUGMENT)
 
@@ -417,31 +403,38 @@ def rand_augment(image, seed, steps=2, level=9 / 30, probability=1.0):
     return image
 
 
-def aug_mix(image, seed, width=3, depth=3, levels=10, most=0.3):
+def aug_mix(
+    image: tf.Tensor,
+    seed: tf.Tensor,
+    width: int = 3,
+    depth: int = 3,
+    levels: int = 10,
+    most: float = 0.3,
+) -> tf.Tensor:
     """Blend an image with a mixture of chains of operations.
 
     "AugMix: A Simple Data Processing Method to Improve Robustness and Uncertainty", algorithm 1,
     without its consistency loss; alpha is 1.
 
     Args:
-        image: uint8 (height, width, channels).
+        image: uint8 tensor of shape (height, width, channels).
         seed: Two integers.
-        width: Chains.
-        depth: Most operations of a chain; each has from 1 to as many.
-        levels: The levels that are drawn from: that many, up to
-        most: the highest.
+        width: int, number of chains.
+        depth: int, most operations of a chain; each has from 1 to that many.
+        levels: int, number of levels to draw from, evenly spaced.
+        most: float, the highest of them.
 
     Returns:
-        uint8 of the same shape.
+        uint8 tensor of the same shape.
     """
     strengths = [most * (k + 1) / levels for k in range(levels)]
     values = [[OPERATIONS[name].value(level) for level in strengths] for name in AUGMIX]
     values = tf.constant(values, tf.float32)
-    draw = tf.random.stateless_uniform([width, depth, 3], _fold(seed, 0))
-    lengths = tf.random.stateless_uniform([width], _fold(seed, 1), 1, depth + 1, tf.int32)
-    weights = -tf.math.log(tf.random.stateless_uniform([width], _fold(seed, 2), 1e-7, 1))
+    draw = tf.random.stateless_uniform([width, depth, 3], fold(seed, 0))
+    lengths = tf.random.stateless_uniform([width], fold(seed, 1), 1, depth + 1, tf.int32)
+    weights = -tf.math.log(tf.random.stateless_uniform([width], fold(seed, 2), 1e-7, 1))
     weights /= tf.reduce_sum(weights)  # Dirichlet of ones
-    share = tf.random.stateless_uniform([], _fold(seed, 3))  # beta(1, 1)
+    share = tf.random.stateless_uniform([], fold(seed, 3))  # beta(1, 1)
     original = tf.cast(image, tf.float32)
     mixture = tf.zeros_like(original)
     for chain in range(width):
@@ -454,7 +447,3 @@ def aug_mix(image, seed, width=3, depth=3, levels=10, most=0.3):
         mixture += weights[chain] * tf.cast(result, tf.float32)
     mixed = (1 - share) * original + share * mixture
     return tf.cast(tf.clip_by_value(tf.round(mixed), 0, 255), tf.uint8)
-
-
-def _fold(seed, number: int):
-    return tf.random.experimental.stateless_fold_in(tf.cast(seed, tf.int64), number)

@@ -1,22 +1,28 @@
-"""Images that cannot be decoded: left out, or named where one has failed in a step."""
+"""Images that cannot be decoded: left out, or named if one has failed in a step."""
+
+from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from keras_resnext.data.cache import find_undecodable, name_undecodable
+import tensorflow as tf
+
+from keras_resnext.data.decode import decode
+from keras_resnext.data.encoded import encoded_stream
+from keras_resnext.data.images import describe_broken, image_fault
 from keras_resnext.data.parts import Dataset, Part
 from keras_resnext.data.sources.folders import without
 
 
 def without_undecodable(dataset: Dataset) -> Dataset:
-    """Decode every image once, and leave out those that fail.
+    """Decode every image file once, and leave out those that fail.
 
     Args:
-        dataset: Of files; of others nothing is left out.
+        dataset: `Dataset`.
 
     Returns:
-        A Dataset, with what was left out in ``skipped``.
+        `Dataset`, with what was left out in `skipped`.
 
     Raises:
         ValueError: If nothing is left to train on, or to test on; the files are named.
@@ -34,10 +40,7 @@ def _without(part: Part, broken: dict[str, str]) -> Part:
 
 @contextmanager
 def naming_undecodable(dataset: Dataset) -> Iterator[None]:
-    """Say which image it was where one that cannot be decoded fails somewhere in a step.
-
-    Args:
-        dataset: That holds it.
+    """Name the image of a data set if one that cannot be decoded fails somewhere in a step.
 
     Raises:
         ValueError: With the name of its file.
@@ -51,3 +54,39 @@ def naming_undecodable(dataset: Dataset) -> Iterator[None]:
         if message is None:
             raise
         raise ValueError(message) from error
+
+
+def name_undecodable(part: Part) -> str | None:
+    """Return an error message that names every file that cannot be decoded, or None.
+
+    tf.data does not name the images behind a failure.
+    """
+    broken = find_undecodable(part)
+    return describe_broken(broken) if broken else None
+
+
+def find_undecodable(part: Part) -> dict[str, str]:
+    """Decode every image file of a part, coarsely if the format allows; say what fails, by path."""
+    if not isinstance(part.images, tuple):
+        return {}
+
+    def attempt(place: tf.Tensor, contents: tf.Tensor, label: tf.Tensor) -> tuple:
+        pixel = tf.cond(
+            tf.io.is_jpeg(contents),
+            lambda: tf.reduce_max(tf.io.decode_jpeg(contents, channels=3, ratio=8)),
+            lambda: tf.reduce_max(decode(contents)),
+        )
+        return place, pixel
+
+    stream = encoded_stream(part).map(attempt, num_parallel_calls=tf.data.AUTOTUNE)
+    good = {int(place) for place, _ in stream.ignore_errors().as_numpy_iterator()}
+    bad = [path for place, path in enumerate(part.images) if place not in good]
+    return {path: _decoding_fault(path) for path in bad}
+
+
+def _decoding_fault(path: str) -> str:
+    try:
+        decode(tf.io.read_file(path))
+    except (tf.errors.OpError, ValueError) as error:
+        return image_fault(path) or str(error).split("} ", 1)[-1].split(" [Op:")[0]
+    return "cannot be decoded"

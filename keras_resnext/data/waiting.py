@@ -1,5 +1,8 @@
-"""How long the one who takes batches waits for them."""
+"""How long whoever takes batches waits for them."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import tensorflow as tf
@@ -10,15 +13,15 @@ class Timed:
     """Batches, and the time that was spent waiting for them.
 
     Args:
-        batches: To be taken in place of those that were given.
-        waited: Seconds so far, a variable.
+        batches: tf.data.Dataset to take instead of the one that was given.
+        waited: Variable, seconds so far.
     """
 
     batches: tf.data.Dataset
     waited: tf.Variable
 
     def seconds(self) -> float:
-        """Give the seconds waited since the last call."""
+        """Return the seconds waited since the last call."""
         seconds = float(self.waited)
         self.waited.assign_sub(seconds)
         return seconds
@@ -31,16 +34,16 @@ def timed(batches: tf.data.Dataset) -> Timed:
     compiled training step or not.
 
     Args:
-        batches: Prefetched.
+        batches: tf.data.Dataset that ends with a prefetch.
 
     Returns:
-        Timed.
+        `Timed`.
     """
     with tf.device("CPU:0"):
         waited = tf.Variable(0.0, dtype=tf.float64, trainable=False)
     clock = _map_at_once(tf.data.Dataset.range(1).repeat(), lambda _: tf.timestamp())
 
-    def took(begin, batch):
+    def took(begin: tf.Tensor, batch: tuple) -> tuple:
         with tf.control_dependencies([waited.assign_add(tf.timestamp() - begin)]):
             return tf.nest.map_structure(tf.identity, batch)
 
@@ -52,17 +55,17 @@ def timed(batches: tf.data.Dataset) -> Timed:
     return Timed(result.with_options(options), waited)
 
 
-def _map_at_once(dataset: tf.data.Dataset, function) -> tf.data.Dataset:
+def _map_at_once(dataset: tf.data.Dataset, function: Callable) -> tf.data.Dataset:
     """Map in the thread of whoever asks.
 
-    ``Dataset.map`` runs its function in a pool that a slow pipeline keeps busy: there the clock
-    would be read when the wait is over.
+    `Dataset.map` runs its function in a pool that a slow pipeline keeps busy: there the clock would
+    be read when the wait is over.
     """
     spec = dataset.element_spec
     arguments = spec if isinstance(spec, tuple) else (spec,)
 
     @tf.function(input_signature=tf.nest.flatten(arguments))
-    def mapped(*tensors):
+    def mapped(*tensors: tf.Tensor) -> tuple:
         return function(*tf.nest.pack_sequence_as(arguments, tensors))
 
     concrete = mapped.get_concrete_function()

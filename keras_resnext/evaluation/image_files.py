@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnext.data.images import SUFFIXES, image_fault
-from keras_resnext.data.pipeline import decode
+from keras_resnext.data.decode import decode
 
 
 def read_image(path: str | Path) -> np.ndarray:

@@ -7,11 +7,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_resnext import imagenet
 from keras_resnext.checks import Rule, check, choice, flag, integer, number
 from keras_resnext.layers.image_layer import ImageLayer
 
-# Of ImageNet's training images, pixels from 0 to 1.
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _THREE = Rule("3 numbers, one per channel", lambda values: len(values) == 3)
 _THREE_POSITIVE = Rule(
     "3 numbers above 0, one per channel", lambda values: len(values) == 3 and min(values) > 0
@@ -61,8 +60,8 @@ class Preprocessing(ImageLayer):
         size: int,
         crop: float = 0.875,
         interpolation: str = "bilinear",
-        mean: Sequence[float] = IMAGENET_MEAN,
-        std: Sequence[float] = IMAGENET_STD,
+        mean: Sequence[float] = imagenet.MEAN,
+        std: Sequence[float] = imagenet.STD,
         resize_fitting: bool = True,
         **kwargs,
     ) -> None:
@@ -190,8 +189,8 @@ def warn_unlike_pixels(images: np.ndarray | keras.KerasTensor) -> None:
 
 def warn_unlike_normalized(
     images: np.ndarray | keras.KerasTensor,
-    mean: Sequence[float] = IMAGENET_MEAN,
-    std: Sequence[float] = IMAGENET_STD,
+    mean: Sequence[float] = imagenet.MEAN,
+    std: Sequence[float] = imagenet.STD,
 ) -> None:
     """Warn of images that were meant to be normalized and cannot be.
 

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_resnext.data.cache import identity
+from keras_resnext.data.cache_file import identity
 from keras_resnext.data.parts import Dataset
 from keras_resnext.data.pipeline import part_batches, test_edge
 from keras_resnext.model_files import load_file

@@ -7,12 +7,11 @@ import pathlib
 import re
 from collections.abc import Iterator
 
+from keras_resnext import imagenet
 from keras_resnext.errors import unknown
 from keras_resnext.models.variants import Variant
 from keras_resnext.weights.grammar import split_tag, timm_config, timm_form
 
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
 _HALF = (0.5, 0.5, 0.5)
 
 
@@ -31,8 +30,8 @@ class ImageSpec:
     size: int = 224
     crop: float = 0.875
     interpolation: str = "bilinear"
-    mean: tuple[float, float, float] = _IMAGENET_MEAN
-    std: tuple[float, float, float] = _IMAGENET_STD
+    mean: tuple[float, float, float] = imagenet.MEAN
+    std: tuple[float, float, float] = imagenet.STD
 
 
 @dataclasses.dataclass(frozen=True)

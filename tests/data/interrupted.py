@@ -14,18 +14,18 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_resnext.data import cache, pack
+from keras_resnext.data import cache, cache_file, pack
 from keras_resnext.data.datasets import load_dataset
-from keras_resnext.data.forms import Form
+from keras_resnext.data.resize import Resize
 from keras_resnext.data.sources.packs import PACK
 
-FORM = Form(16, 16)
-KILLS = 20
+SQUARE = Resize(16, 16)
+KILLS = 8
 
 
 def write_cache(source, folder):
     part = load_dataset(source).train
-    cache.keep(part, FORM, cache.plan_cache(part, FORM, folder))
+    cache.fill_cache(part, SQUARE, cache.plan_cache(part, SQUARE, folder))
 
 
 def write_pack(source, folder):
@@ -34,10 +34,10 @@ def write_pack(source, folder):
 
 def whole_cache(folder):
     """Whether a cache would be used; then it must be whole."""
-    used = [path for path in folder.glob("*") if cache._is_whole(path)]
+    used = [path for path in folder.glob("*") if cache_file._is_whole(path)]
     for path in used:
-        labels = np.load(path / cache.SHAPES)[:, 3]
-        pixels = np.fromfile(path / cache.PIXELS, np.uint8).reshape(-1, 16, 16, 3)
+        labels = np.load(path / cache_file.SHAPES)[:, 3]
+        pixels = np.fromfile(path / cache_file.PIXELS, np.uint8).reshape(-1, 16, 16, 3)
         assert len(pixels) == len(labels)
         assert (pixels[:, 0, 0, 1] == labels).all(), "pixels of other images"
     return bool(used)

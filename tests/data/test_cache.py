@@ -11,23 +11,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_resnext.data import cache, pack, pipeline
-from keras_resnext.data.datasets import load_dataset
-from keras_resnext.data.forms import Form
+from keras_resnext.data import cache, cache_file, pack, pipeline
+from keras_resnext.data.datasets import Part, load_dataset
 from keras_resnext.data.memory import free_disk, free_memory
+from keras_resnext.data.resize import Resize
 
 pytestmark = pytest.mark.only_tensorflow
-SQUARE = Form(16, 16)
+SQUARE = Resize(16, 16)
 
 
 def kept(part, where, form=SQUARE):
-    return cache.keep(part, form, cache.plan_cache(part, form, where))
+    return cache.fill_cache(part, form, cache.plan_cache(part, form, where))
 
 
 def test_auto_takes_the_first_that_fits(tmp_path, make_folder, monkeypatch):
     """Noise in PNG: encoded images are smaller than decoded ones enlarged to 64."""
     part = load_dataset(make_folder(tmp_path / "a", count=20), 64).train
-    form = Form(64, 64)
+    form = Resize(64, 64)
     decoded = cache.plan_cache(part, form, budget=10**9)
     assert decoded.kind == "decoded" and decoded.decoded == len(part) * 64 * 64 * 3
     actual = sum(os.path.getsize(path) for path in part.images)
@@ -37,7 +37,7 @@ def test_auto_takes_the_first_that_fits(tmp_path, make_folder, monkeypatch):
     assert cache.plan_cache(part, form, budget=actual // 2).kind == "nothing"
     monkeypatch.setenv(cache.FOLDER_VARIABLE, str(tmp_path))
     assert cache.plan_cache(part, form, budget=0).kind == "file"
-    assert cache.plan_cache(load_dataset("digits").train, Form(32, 32)).kind == "array"
+    assert cache.plan_cache(load_dataset("digits").train, Resize(32, 32)).kind == "array"
 
 
 def test_what_is_asked_for_and_does_not_fit_is_refused(tmp_path, make_folder):
@@ -79,7 +79,7 @@ def test_what_ends_the_writing_of_a_cache_leaves_nothing(tmp_path, make_folder, 
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(cache, "_flush", fail)
+        patch.setattr(cache_file, "_flush", fail)
         with pytest.raises(type(error)):
             kept(part, tmp_path / "cache")
     assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
@@ -103,11 +103,13 @@ def test_a_file_cache_is_keyed_by_all_it_depends_on(tmp_path, make_folder):
 
     first = kept(part, where).pixels.numpy()
     before = caches()
-    stamp = (where / next(iter(before)) / cache.PIXELS).stat().st_mtime_ns
+    stamp = (where / next(iter(before)) / cache_file.PIXELS).stat().st_mtime_ns
     np.testing.assert_array_equal(kept(part, where).pixels, first)
-    assert (where / next(iter(before)) / cache.PIXELS).stat().st_mtime_ns == stamp  # not rewritten
+    assert (
+        where / next(iter(before)) / cache_file.PIXELS
+    ).stat().st_mtime_ns == stamp  # not rewritten
     assert len(before) == 1
-    kept(part, where, Form(8, 8))
+    kept(part, where, Resize(8, 8))
     assert len(caches()) == 2
     # A file that changes, even at the same length, is seen.
     path = Path(part.images[0])
@@ -118,6 +120,14 @@ def test_a_file_cache_is_keyed_by_all_it_depends_on(tmp_path, make_folder):
     other = load_dataset(root, seed=5).train
     assert kept(other, where).labels.shape == (16,)
     assert len(caches()) == 4
+
+
+def test_caches_are_named_as_ever():
+    """Or those that earlier versions wrote would be left on the disk, and written again."""
+    images = np.arange(2 * 8 * 8 * 3, dtype=np.uint8).reshape(2, 8, 8, 3)
+    part = Part(images, np.array([0, 1]))
+    assert cache_file._key(part, SQUARE) == "31d8aecb979bdaa78d9b80a4"
+    assert cache_file._key(part, Resize(16, None)) == "6095bdf2abe41301906135f8"
 
 
 def test_a_pack_of_other_labels_is_another_cache(tmp_path, make_folder):
@@ -145,9 +155,9 @@ def test_a_damaged_file_cache_is_made_anew(tmp_path, make_folder):
     first = kept(part, where).pixels.numpy()
     (folder,) = (path for path in where.iterdir() if path.is_dir())
     for damage in (
-        lambda: (folder / cache.META).unlink(),
-        lambda: os.truncate(folder / cache.PIXELS, 100),
-        lambda: (folder / cache.META).write_text("{"),
+        lambda: (folder / cache_file.META).unlink(),
+        lambda: os.truncate(folder / cache_file.PIXELS, 100),
+        lambda: (folder / cache_file.META).write_text("{"),
     ):
         damage()
         (where / f"{folder.name}.part").mkdir(exist_ok=True)
@@ -164,16 +174,16 @@ def test_images_in_memory_begin_where_tensorflow_wants_them():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["cache", "pack"])
-def test_killed_twenty_times_and_three_at_once(tmp_path, make_folder, kind):
+def test_killed_again_and_again_and_three_at_once(tmp_path, make_folder, kind):
     """Neither is ever used half-filled, and the next run needs no hand to clean up."""
-    root = make_folder(tmp_path / "images", count=250, size=(48, 48))
+    root = make_folder(tmp_path / "images", count=200, size=(48, 48))
     script = Path(__file__).with_name("interrupted.py")
     done = subprocess.run(
         [sys.executable, script, kind, root, tmp_path], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-2000:]
     facts = json.loads(done.stdout.splitlines()[-1])
-    assert facts["killed"] == 20
+    assert facts["killed"] == 8
     assert facts["unfinished"] > 0
     assert facts["folders"] == (1 if kind == "cache" else 0)
 
@@ -182,7 +192,7 @@ BUDGET_SCRIPT = r"""
 import re, sys
 import numpy as np
 from keras_resnext.data import pipeline
-from keras_resnext.data.datasets import load_dataset
+from keras_resnext.data.datasets import Part, load_dataset
 dataset = load_dataset(sys.argv[1], 192)
 cache = {"auto": "auto", "nothing": False, "memory": "memory"}[sys.argv[2]]
 training = pipeline.prepare_training(

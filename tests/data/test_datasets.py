@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_resnext.data.datasets import SOURCES, load_dataset, stratified_split
+from keras_resnext.data.datasets import DATA_SOURCES, load_dataset, stratified_split
 from keras_resnext.data.images import image_fault
 
 
@@ -218,14 +218,14 @@ def test_unknown_data_names_the_nearest(tmp_path, monkeypatch):
         load_dataset("flower")
     with pytest.raises(ValueError) as error:
         load_dataset("/no/such/place")
-    for row in SOURCES:
-        assert row.name in str(error.value)
+    for name in DATA_SOURCES:
+        assert name in str(error.value)
 
 
 def test_wrong_folders(tmp_path, make_folder):
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(ValueError, match="No image in .*empty. Expected one folder a class"):
+    with pytest.raises(ValueError, match="No image in .*empty. Expected one folder per class"):
         load_dataset(empty)
     (empty / "cat").mkdir()
     (empty / "cat" / "a.tiff").write_bytes(b"x")
@@ -241,7 +241,7 @@ def test_wrong_folders(tmp_path, make_folder):
     with pytest.raises(ValueError, match="class folder .*dog has no image"):
         load_dataset(one)
     few = make_folder(tmp_path / "few", count=1)
-    with pytest.raises(ValueError, match="one image a class"):
+    with pytest.raises(ValueError, match="one image per class"):
         load_dataset(few)
 
 
@@ -292,5 +292,7 @@ def test_a_test_split_of_nothing_but_broken_files_is_refused(tmp_path, make_fold
 
 
 def test_size_below_the_least():
-    with pytest.raises(ValueError, match="`image_size`. Expected at least 8.*image_size=4"):
+    with pytest.raises(
+        ValueError, match="`image_size`. Expected an integer of at least 8.*image_size=4"
+    ):
         load_dataset("digits", 4)

@@ -14,7 +14,7 @@ from sklearn.datasets import load_sample_image
 
 from keras_resnext import cli
 from keras_resnext.data import datasets
-from keras_resnext.data.check import check_dataset
+from keras_resnext.data.audit import audit_dataset
 from keras_resnext.data.decode import (
     Crop,
     crop_image,
@@ -145,7 +145,7 @@ def broken_in_eight_ways(contents: bytes) -> dict[str, bytes]:
     }
 
 
-def make_dirty(root, count=1000, share=0.05):
+def make_dirty(root, count, share=0.05):
     """A folder of which every 20th image is broken; gives the broken, and those by header."""
     photo = Image.fromarray(load_sample_image("flower.jpg")).resize((24, 24))
     good = encoded(photo, "JPEG")
@@ -177,8 +177,8 @@ def tiny():
 
 
 def test_a_dirty_folder_trains_with_skip_and_is_named_with_raise(tmp_path):
-    broken, by_header = make_dirty(tmp_path / "dirty")
-    assert len(broken) == 50
+    broken, by_header = make_dirty(tmp_path / "dirty", count=320)
+    assert len(broken) == 16
     with pytest.raises(ValueError, match="files are no whole images") as error:
         datasets.load_dataset(tmp_path / "dirty", 24)
     named = {line.split("Unreadable image ")[1].split(": ")[0] for line in
@@ -190,11 +190,11 @@ def test_a_dirty_folder_trains_with_skip_and_is_named_with_raise(tmp_path):
     summary = train(tiny(), dataset, settings, tmp_path / "run", console=console)
     with open(tmp_path / "run" / "skipped.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert {row["file"] for row in rows} == broken and len(rows) == 50
+    assert {row["file"] for row in rows} == broken and len(rows) == 16
     assert all(row["fault"] for row in rows)
-    assert summary["skipped_images"] == 50
-    assert summary["train_images"] + summary["test_images"] == 950
-    assert "left out: 50 broken files" in console.file.getvalue()
+    assert summary["skipped_images"] == 16
+    assert summary["train_images"] + summary["test_images"] == 304
+    assert "left out: 16 broken files" in console.file.getvalue()
 
 
 def test_what_only_decoding_shows_is_named_or_left_out_by_every_command(
@@ -234,4 +234,4 @@ def test_check_reports_what_is_there(tmp_path, capsys):
     assert len(report["duplicates"]) == 19
     assert cli.main(["data", "check", "--data", "digits"]) == 0
     assert "broken files: 0" in capsys.readouterr().out
-    assert check_dataset(datasets.load_dataset("digits")).counts["0"] == (142, 36)
+    assert audit_dataset(datasets.load_dataset("digits")).counts["0"] == (142, 36)

@@ -9,7 +9,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from sklearn.datasets import load_sample_image
 
 from keras_resnext.data import policies
-from keras_resnext.data.augment import find_augmentation
+from keras_resnext.data.augment import parse_augmentation
 
 pytestmark = pytest.mark.only_tensorflow
 LEVELS = (0.0, 0.37, 0.93)  # none of which puts a whole row on a tie
@@ -132,17 +132,20 @@ def assert_near(ours, expected):
     assert (off > 3).mean() < 0.02 and np.median(off) <= 1
 
 
-def test_rand_augment_is_pillows_operations_in_turn(photo):
+@pytest.mark.parametrize("level", [None, 7.0])
+def test_rand_augment_is_pillows_operations_in_turn(photo, level):
+    """Both of them at 9 of 30, or at a level of timm's, each in half of the images."""
     pixels = tf.constant(np.asarray(photo))
-    run = tf.function(lambda seed: policies.rand_augment(pixels, seed, 2, 0.3))
+    run = tf.function(lambda seed: policies.rand_augment(pixels, seed, level))
     seen = set()
     for n in range(20):
         seed = (7, n)
         numbers = uniform([2], seed, 0, 0, len(policies.RANDAUGMENT), tf.int32)
-        names = [policies.RANDAUGMENT[number] for number in numbers]
+        draws, applied = uniform([2], seed, 1), uniform([2], seed, 2) < (0.5 if level else 1)
+        names = np.where(applied, np.array(policies.RANDAUGMENT)[numbers], "identity")
         expected = photo
-        for name, draw in zip(names, uniform([2], seed, 1), strict=True):
-            expected = drawn(expected, name, 0.3, draw)
+        for name, draw in zip(names, draws, strict=True):
+            expected = drawn(expected, name, level / 10 if level else 0.3, draw)
         if "equalize" not in names[1:] and "autocontrast" not in names[1:]:  # which enlarge ties
             assert_near(run(tf.constant(seed, tf.int64)), expected)
         seen |= set(names)
@@ -173,7 +176,7 @@ def test_policy_files(tmp_path, photo):
     path = tmp_path / "mine.json"
     policy = [[["invert", 1.0, 0.0], ["identity", 1.0, 0.0]]]
     path.write_text(json.dumps({"format": 1, "policy": policy}))
-    row = find_augmentation(f"flip+{path}")
+    row = parse_augmentation(f"flip+{path}")
     assert len(row.steps) == 2
     images = np.asarray(photo)[None]
     np.testing.assert_array_equal(row.steps[1](images, (1, 2), 64), 255 - images)
@@ -185,7 +188,7 @@ def test_policy_files(tmp_path, photo):
     ):
         path.write_text(json.dumps({"format": 1, "policy": wrong}))
         with pytest.raises(ValueError, match=message):
-            find_augmentation(str(path))
+            parse_augmentation(str(path))
     path.write_text(json.dumps({"format": 2, "policy": policy}))
     with pytest.raises(ValueError, match="format 2, expected 1"):
-        find_augmentation(str(path))
+        parse_augmentation(str(path))

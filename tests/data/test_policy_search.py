@@ -11,10 +11,10 @@ from sklearn.linear_model import LogisticRegression
 
 from keras_resnext import cli
 from keras_resnext.data import policies, policy_search
-from keras_resnext.data.augment import find_augmentation
+from keras_resnext.data.augment import parse_augmentation
 from keras_resnext.data.datasets import load_dataset
 from keras_resnext.data.parts import Part
-from keras_resnext.data.pipeline import normalise
+from keras_resnext.data.pipeline import normalize
 
 pytestmark = pytest.mark.only_tensorflow
 
@@ -32,7 +32,7 @@ def predict(digits):
         return np.asarray(images)[..., 0].reshape(-1, 8, 4, 8, 4).mean((2, 4)).reshape(-1, 64)
 
     model = LogisticRegression(max_iter=300)
-    model.fit(features(normalise(digits.train.images, digits)), digits.train.labels)
+    model.fit(features(normalize(digits.train.images, digits)), digits.train.labels)
     return lambda images: model.predict_proba(features(images))
 
 
@@ -54,9 +54,9 @@ def test_the_operation_that_undoes_a_shift_is_found(digits, predict, name, tmp_p
     assert list(found.losses) == sorted(found.losses)
     # Of four draws by chance one has it.
     assert all(undone_by & {step for step, *_ in row} for row in found.policy)
-    policy_search.write_found(found, tmp_path / "found.json")
+    policy_search.write_policy(found, tmp_path / "found.json")
     assert policies.read_policy(tmp_path / "found.json") == found.policy
-    assert len(find_augmentation(f"flip+{tmp_path / 'found.json'}").steps) == 2
+    assert len(parse_augmentation(f"flip+{tmp_path / 'found.json'}").steps) == 2
 
 
 def test_the_search_is_seeded_and_tells_how_far_it_is(digits, predict):
@@ -80,7 +80,7 @@ def test_every_sub_policy_drawn_changes_most_images():
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"trials": 0}, "`trials`. Expected 1 or more"),
+        ({"trials": 0}, "`trials`. Expected an integer of at least 1"),
         ({"keep": 9, "trials": 5}, "keep=9 to be at most trials=5"),
     ],
 )

@@ -46,7 +46,7 @@ def slow_decode(monkeypatch):
 
 
 def slow_augment(monkeypatch):
-    row = augment.Augmentation((lambda images, seed, size: sleeping(images, 8 * SLOW),))
+    row = augment.AugmentationRow("Sleep.", lambda images, seed, size: sleeping(images, 8 * SLOW))
     monkeypatch.setitem(augment.AUGMENTATIONS, "shift", row)
     return lambda images, labels: None
 
@@ -96,14 +96,15 @@ def test_rates_and_waiting_agree(dataset, monkeypatch):
     "call, argument",
     [
         (lambda dataset: profile.example_batch(dataset, 0), "count"),
-        (lambda dataset: profile.example_batch(dataset, -3), "count"),
         (lambda dataset: profile.profile_pipeline(dataset, batch_size=0), "batch_size"),
         (lambda dataset: profile.profile_pipeline(dataset, seconds=0), "seconds"),
         (lambda dataset: profile.profile_pipeline(dataset, seconds=float("nan")), "seconds"),
     ],
 )
 def test_what_is_not_above_zero_is_refused_before_any_work(call, argument):
-    with pytest.raises(ValueError, match=f"`{argument}`. Expected more than 0. Received: "):
+    with pytest.raises(
+        ValueError, match=f"`{argument}`. Expected .*(above 0|at least 1).* Received: "
+    ):
         call(None)
 
 
@@ -112,9 +113,9 @@ def test_verdicts():
     stages = {"read": 22_500.0, "decode": 1620.0, "augment": 9000.0}
     facts = {"stages": stages, "cache": plan}
     assert profile.judge(pipeline=1620, model=4100, waiting=0.6, **facts) == (
-        "decode is the bottleneck: the pipeline gives 1,620 of the 4,100 images a second that the "
-        "model can take. cache=encoded would not help, cache=memory needs 3.1 GB of the 20.0 GB of "
-        "memory that may be used."
+        "decode is the bottleneck: the pipeline gives 1,620 of the 4,100 images per second that "
+        "the model can take. cache=encoded would not help, cache=memory needs 3.1 GB of the "
+        "20.0 GB of memory that may be used."
     )
     shared = profile.judge(pipeline=1620, model=1000, waiting=0.3, **facts)
     assert shared.startswith("The model and the pipeline want the same cores")

@@ -123,7 +123,12 @@ def test_stored_answers_are_mixed_as_labels_are(dataset):
 
     answers = np.eye(8, dtype=np.float32)[dataset.train.labels]
     training = prepare_training(
-        dataset, 32, mixing="cutmix", drop_remainder=True, answers=answers, label_smoothing=0.2
+        dataset,
+        32,
+        mixing="cutmix",
+        drop_remainder=True,
+        teacher_probabilities=answers,
+        label_smoothing=0.2,
     )
     (images, taught), labels = next(iter(assemble(training, 1)))
     assert images.shape == (32, 16, 16, 3)

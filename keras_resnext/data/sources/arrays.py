@@ -14,7 +14,7 @@ from keras_resnext.data.parts import (
     split,
     square,
 )
-from keras_resnext.data.sources.request import Request
+from keras_resnext.data.sources import DataSource, Request
 
 MIN_SIZE = 8
 WITH_TEST = ("x_train", "y_train", "x_test", "y_test")
@@ -31,11 +31,12 @@ def from_arrays(arrays: Mapping[str, np.ndarray], request: Request) -> Dataset:
     """Make a data set of arrays, which are not copied.
 
     Args:
-        arrays: x_train, y_train, x_test and y_test, or images and labels; class_names, if known.
-        request: The name of the data set is that of its source, without the suffix.
+        arrays: Mapping from str to array: x_train, y_train, x_test and y_test, or images and
+            labels; class_names, if known.
+        request: `Request`; the data set is named after its source, without the suffix.
 
     Returns:
-        A Dataset.
+        `Dataset`.
 
     Raises:
         ValueError: For arrays that are missing, or of another shape or type.
@@ -56,10 +57,10 @@ def from_arrays(arrays: Mapping[str, np.ndarray], request: Request) -> Dataset:
     check_labels(source, names, train.labels, test.labels)
     if train.images.shape[1:3] != test.images.shape[1:3] and size is None:
         raise ValueError(
-            f"{source}: training images are {train.images.shape[1:3]}, those of the test part "
+            f"{source}: training images are {train.images.shape[1:3]}, test images "
             f"{test.images.shape[1:3]} pixels. Give an image size to resize both."
         )
-    grey = train.images.shape[3] == 1
+    gray = train.images.shape[3] == 1
     size = size or square(source, train.images.shape[1:3])
     return Dataset(
         name=Path(source).stem,
@@ -68,20 +69,13 @@ def from_arrays(arrays: Mapping[str, np.ndarray], request: Request) -> Dataset:
         test=test,
         class_names=names,
         image_size=size,
-        # Grey arrays are mostly writing, which must not be mirrored.
-        augmentation="shift" if grey and size <= 64 else photo_augmentation(size),
+        # Gray arrays are mostly writing, which must not be mirrored.
+        augmentation="shift" if gray and size <= 64 else photo_augmentation(size),
     )
 
 
 def plain(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Give what a data set can be made of as arrays that an .npz file holds without pickling.
-
-    Args:
-        arrays: That ``from_arrays`` takes; members of other names are left out.
-
-    Returns:
-        Arrays of numbers, and of text.
-    """
+    """Return the arrays that `from_arrays` takes, fit for an .npz file without pickling."""
     own = {name: np.asarray(arrays[name]) for name in (*WITH_TEST, *WHOLE) if name in arrays}
     if CLASS_NAMES in arrays:  # which may be objects, as a table's column is
         own[CLASS_NAMES] = np.array([str(name) for name in arrays[CLASS_NAMES]])
@@ -123,15 +117,23 @@ def _array_part(source: str, arrays: dict[str, np.ndarray], x: str, y: str) -> P
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(
             f"{source}: {y} has shape {labels.shape} of {labels.dtype}. "
-            "Expected one integer an image, shape (count,)."
+            "Expected one integer per image, shape (count,)."
         )
     if len(images) != len(labels):
         raise ValueError(f"{source}: {x} has {len(images)} images, {y} {len(labels)} labels.")
     return Part(images if images.ndim == 4 else images[..., None], labels.astype(np.int64))
 
 
-def _array_class_names(arrays: Mapping, labels: np.ndarray) -> tuple[str, ...]:
+def _array_class_names(arrays: Mapping[str, np.ndarray], labels: np.ndarray) -> tuple[str, ...]:
     if CLASS_NAMES in arrays:
         return tuple(str(name) for name in arrays[CLASS_NAMES])
     count = len(np.unique(labels))
     return tuple(str(label) for label in range(count))
+
+
+SOURCE = DataSource(
+    "FILE.npz",
+    lambda source: source.endswith(".npz") and Path(source).is_file(),
+    load,
+    "arrays x_train, y_train, x_test, y_test or images, labels",
+)

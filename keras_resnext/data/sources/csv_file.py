@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from keras_resnext.data.images import broken_or_raise
-from keras_resnext.data.parts import Dataset, Part, check_labels, split
+from keras_resnext.data.parts import Dataset, Part, check_labels, split, take
+from keras_resnext.data.sources import DataSource, Request
 from keras_resnext.data.sources.folders import TEST_FOLDERS, TRAIN_FOLDERS, of_files, without
-from keras_resnext.data.sources.request import Request
 
 PATH_COLUMNS = ("path", "file", "filename", "image", "filepath")
 LABEL_COLUMNS = ("label", "class", "target", "category")
@@ -17,7 +17,7 @@ PART_COLUMNS = ("split", "part", "subset")
 
 
 def load(request: Request) -> Dataset:
-    """Read a CSV file whose header names a path, a label and, if you like, a split."""
+    """Read a CSV file whose header names a path, a label and optionally a split."""
     rows = _read(request.source)
     folder = Path(request.source).parent
     paths = tuple(str(folder / row["path"]) for row in rows)
@@ -31,7 +31,7 @@ def load(request: Request) -> Dataset:
 
 
 def _read(source: str) -> list[dict[str, str]]:
-    """Rows of path, label and split, whatever their columns are called."""
+    """Return rows of path, label and split, whatever their columns are called."""
     with open(source, newline="", encoding="utf-8-sig") as file:
         table = csv.DictReader(file)
         header = table.fieldnames or []
@@ -40,9 +40,14 @@ def _read(source: str) -> list[dict[str, str]]:
             "label": _column(source, header, LABEL_COLUMNS),
         }
         part = _first(header, PART_COLUMNS)
-        rows = [{key: row[column] for key, column in columns.items()} | {
-            "split": (row[part] or "").strip().lower() if part else ""
-        } for row in table]  # fmt: skip
+        rows = [
+            {
+                "path": row[columns["path"]],
+                "label": row[columns["label"]],
+                "split": (row[part] or "").strip().lower() if part else "",
+            }
+            for row in table
+        ]
     for number, row in enumerate(rows, 2):
         if not row["path"] or not row["label"]:
             raise ValueError(f"{source}, line {number}: no path or no label.")
@@ -67,7 +72,7 @@ def _column(source: str, header: Sequence[str], names: Sequence[str]) -> str:
 
 
 def _class_names(labels: Sequence[str]) -> tuple[str, ...]:
-    """Sorted: as numbers where all are numbers, so that 10 comes after 9."""
+    """Sort as numbers if all are numbers, so that 10 comes after 9."""
     names = set(labels)
     if all(name.isdecimal() for name in names):
         return tuple(sorted(names, key=int))
@@ -86,9 +91,7 @@ def _parts(
         )
 
     def chosen(names: Sequence[str]) -> Part:
-        kept = [name in names for name in splits]
-        paths = tuple(path for path, keep in zip(whole.images, kept, strict=True) if keep)
-        return without(Part(paths, whole.labels[kept]), broken)
+        return without(take(whole, [i for i, name in enumerate(splits) if name in names]), broken)
 
     # A test part in the file is used as it is. What is neither (val beside test) is left alone.
     test = next((part for name in TEST_FOLDERS if len(part := chosen((name,)))), None)
@@ -96,3 +99,11 @@ def _parts(
     if len(train) == 0:
         raise ValueError(f"{request.source} has no row to train on: every row has another split.")
     return (train, test) if test else split(request.source, train, request.seed)
+
+
+SOURCE = DataSource(
+    "FILE.csv",
+    lambda source: source.endswith(".csv") and Path(source).is_file(),
+    load,
+    "columns path, label and optionally split",
+)

@@ -3,11 +3,11 @@
 import numpy as np
 
 from keras_resnext.data.parts import TEST_FRACTION, Dataset, Part, stratified_split
-from keras_resnext.data.sources.request import Request
+from keras_resnext.data.sources import DataSource, Request
 
 
 def load(request: Request) -> Dataset:
-    """scikit-learn's 1,797 handwritten digits; the test part is the same whatever the seed."""
+    """Return scikit-learn's 1,797 digits; the test part is the same whatever the seed."""
     from sklearn.datasets import load_digits
 
     data = load_digits()
@@ -30,11 +30,19 @@ def load(request: Request) -> Dataset:
 
 
 def _enlarge(images: np.ndarray, size: int) -> np.ndarray:
-    """Bilinear, (count, height, width) to (count, size, size), rounded to uint8."""
+    """Resize (count, height, width) to (count, size, size), bilinear, rounded to uint8."""
 
     def weights(length: int) -> np.ndarray:
-        centres = np.clip((np.arange(size) + 0.5) * length / size - 0.5, 0, length - 1)
-        return np.clip(1 - np.abs(centres[:, None] - np.arange(length)), 0, None)
+        centers = np.clip((np.arange(size) + 0.5) * length / size - 0.5, 0, length - 1)
+        return np.clip(1 - np.abs(centers[:, None] - np.arange(length)), 0, None)
 
     rows, columns = (weights(length) for length in images.shape[1:])
     return np.rint(rows @ images @ columns.T).astype(np.uint8)
+
+
+SOURCE = DataSource(
+    "digits",
+    lambda source: source == "digits",
+    load,
+    "handwritten digits that come with scikit-learn",
+)

@@ -14,7 +14,7 @@ from keras_resnext.data.images import (
     describe_broken,
 )
 from keras_resnext.data.parts import Dataset, Part, photo_augmentation, split, square, take
-from keras_resnext.data.sources.request import Request
+from keras_resnext.data.sources import DataSource, Request
 
 TRAIN_FOLDERS = ("train", "training")
 TEST_FOLDERS = ("test", "val", "valid", "validation")
@@ -55,19 +55,19 @@ def of_files(
     """Make a data set of image files.
 
     Args:
-        request: What was asked for.
-        name: Of the data set.
-        class_names: In the order of the labels.
-        train: Paths and labels, without broken files.
-        test: Paths and labels, without broken files.
-        broken: What is wrong with it, by path.
+        request: `Request`.
+        name: str, name of the data set.
+        class_names: tuple of str, in the order of the labels.
+        train: `Part` of paths, without broken files.
+        test: `Part` of paths, without broken files.
+        broken: dict from path to what is wrong with the file.
 
     Returns:
-        A Dataset.
+        `Dataset`.
 
     Raises:
-        ValueError: If no whole image of a class is left to train on, or sizes differ and no size
-            was asked for.
+        ValueError: If no whole image of a class is left to train on, or if sizes differ and the
+            request has no size.
     """
     for label, class_name in enumerate(class_names):
         if label not in train.labels:
@@ -88,11 +88,7 @@ def of_files(
 
 
 def without(part: Part, broken: dict[str, str]) -> Part:
-    """Leave out broken files.
-
-    Args:
-        part: Of paths.
-        broken: What is wrong with it, by path.
+    """Leave the broken files out of a part of paths.
 
     Raises:
         ValueError: If every file of the part is broken; they are named.
@@ -105,9 +101,9 @@ def without(part: Part, broken: dict[str, str]) -> Part:
 
 
 def _first_folder(root: Path, names: Sequence[str]) -> Path | None:
-    """Whatever its case: Train/ and Test/ are as usual as train/ and test/."""
-    there = {path.name.lower(): path for path in sorted(root.iterdir()) if path.is_dir()}
-    return next((there[name] for name in names if name in there), None)
+    """Find a folder whatever its case: Train/ and Test/ are as usual as train/ and test/."""
+    by_name = {path.name.lower(): path for path in sorted(root.iterdir()) if path.is_dir()}
+    return next((by_name[name] for name in names if name in by_name), None)
 
 
 def _scan_classes(root: Path) -> tuple[tuple[str, ...], Part]:
@@ -115,7 +111,7 @@ def _scan_classes(root: Path) -> tuple[tuple[str, ...], Part]:
     files = {folder.name: _image_files(folder) for folder in folders}
     if not any(files.values()):
         raise ValueError(
-            f"No image in {root}. Expected one folder a class with {', '.join(SUFFIXES)} files."
+            f"No image in {root}. Expected one folder per class with {', '.join(SUFFIXES)} files."
             f"{_what_is_there(root)}"
         )
     for name, members in files.items():
@@ -131,12 +127,12 @@ def _scan_classes(root: Path) -> tuple[tuple[str, ...], Part]:
 
 
 def _image_files(folder: Path) -> list[str]:
-    """Files below a class folder, at any depth, sorted so that a split by seed stays the same."""
-    found = []
+    """List files below a class folder, at any depth, sorted: a split by seed stays the same."""
+    paths = []
     for place, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not _hidden(name)]
-        found += [os.path.join(place, name) for name in files if _is_image(name)]
-    return sorted(found)
+        paths += [os.path.join(place, name) for name in files if _is_image(name)]
+    return sorted(paths)
 
 
 def _is_image(name: str) -> bool:
@@ -148,7 +144,7 @@ def _hidden(name: str) -> bool:
 
 
 def _what_is_there(root: Path) -> str:
-    """Why a folder that looks full to its owner has no image for us."""
+    """Say why a folder that looks full to its owner has no image for us."""
     loose = [p for p in root.iterdir() if _is_image(p.name)]
     if loose:
         return f" {loose[0].name} and {len(loose) - 1} more lie beside, not in, class folders."
@@ -160,8 +156,8 @@ def _check_same_classes(train_root: Path, train: tuple, test_root: Path, test: t
     if train == test:
         return
     lacking = [
-        f'"{name}" is in {there} only'
-        for there, names, others in ((train_root, train, test), (test_root, test, train))
+        f'"{name}" is in {root} only'
+        for root, names, others in ((train_root, train, test), (test_root, test, train))
         for name in names
         if name not in others
     ]
@@ -169,3 +165,12 @@ def _check_same_classes(train_root: Path, train: tuple, test_root: Path, test: t
         f"The class folders of {train_root} and {test_root} disagree: {'; '.join(lacking[:4])}. "
         "Expected the same class folders in both."
     )
+
+
+SOURCE = DataSource(
+    "FOLDER",
+    lambda source: Path(source).is_dir(),
+    load,
+    "one folder per class, with train/ and test/ above them or without",
+    fallback=True,
+)

@@ -1,29 +1,29 @@
-"""A pack: a folder of TFRecord shards that ``keras-resnext data pack`` has written.
+"""A pack: a folder of TFRecord shards that `keras-resnext data pack` has written.
 
-``pack.json`` is written last, so that a folder which has it is whole. Each record is a
+`pack.json` is written last, so that a folder which has it is whole. Each record is a
 tf.train.Example with the features "image" (bytes of an image file) and "label" (int64).
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from keras_resnext.data.parts import Dataset, Part, Records
-from keras_resnext.data.sources.request import Request
+from keras_resnext.data.sources import DataSource, Request
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 PACK = "pack.json"
 FORMAT = 1
 
 
 def is_pack(source: str) -> bool:
-    """Say whether a folder is a whole pack.
-
-    Args:
-        source: A path.
-    """
+    """Return whether a folder is a whole pack."""
     return Path(source, PACK).is_file()
 
 
@@ -67,14 +67,14 @@ def _part(root: Path, shards: list[Mapping], key: str) -> Part:
     return Part(Records(_reader(paths, starts), np.arange(sum(counts)), identity), None)
 
 
-def _reader(paths: list[str], starts: np.ndarray):
-    def read(seed):
+def _reader(paths: list[str], starts: np.ndarray) -> Callable:
+    def read(seed: "tf.Tensor | None") -> "tf.data.Dataset":
         import tensorflow as tf
 
-        def records(path, start):
+        def records(path: tf.Tensor, start: tf.Tensor) -> tf.data.Dataset:
             return tf.data.TFRecordDataset(path, buffer_size=4 << 20).enumerate(start)
 
-        def parse(number, record):
+        def parse(number: tf.Tensor, record: tf.Tensor) -> tuple:
             features = {
                 "image": tf.io.FixedLenFeature([], tf.string),
                 "label": tf.io.FixedLenFeature([], tf.int64),
@@ -95,3 +95,6 @@ def _reader(paths: list[str], starts: np.ndarray):
         return stream.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
 
     return read
+
+
+SOURCE = DataSource("PACK", is_pack, load, "a folder that `data pack` has written")

@@ -2,12 +2,17 @@
 
 import re
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from keras_resnext.data.parts import Dataset, Part, Records, photo_augmentation, split
-from keras_resnext.data.sources.request import Request
+from keras_resnext.data.sources import DataSource, Request
 from keras_resnext.errors import unknown
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
 
 PREFIX = "tfds:"
 TEST_SPLITS = ("test", "validation", "val")
@@ -19,15 +24,15 @@ PATTERN = re.compile(
 
 def load(request: Request) -> Dataset:
     """Prepare a builder of TFDS; its images stay encoded until the pipeline decodes them."""
-    asked = PATTERN.match(request.source)
-    if asked is None:
+    parsed = PATTERN.match(request.source)
+    if parsed is None:
         raise ValueError(
-            f'"{request.source}" is not understood. Expected tfds:NAME, tfds:NAME,TRAIN,TEST (such '
+            f'"{request.source}" cannot be read. Expected tfds:NAME, tfds:NAME,TRAIN,TEST (such '
             "as tfds:cifar10,train[:80%],train[80%:]), and @FOLDER after it for a data_dir."
         )
-    builder = _builder(asked["name"], asked["folder"])
+    builder = _builder(parsed["name"], parsed["folder"])
     image, label = _keys(builder)
-    train, test = _splits(builder, asked["train"], asked["test"], label)
+    train, test = _splits(builder, parsed["train"], parsed["test"], label)
     parts = {name: _part(builder, name, image, label) for name in (train, test) if name}
     if test is None:
         first, second = split(request.source, parts[train], request.seed)
@@ -45,19 +50,19 @@ def load(request: Request) -> Dataset:
     )
 
 
-def _builder(name: str, folder: str | None):
+def _builder(name: str, folder: str | None) -> "tfds.core.DatasetBuilder":
     import tensorflow_datasets as tfds
 
     try:
         builder = tfds.builder(name, data_dir=folder)
     except tfds.core.DatasetNotFoundError as error:
         raise ValueError(unknown("TensorFlow dataset", name, tfds.list_builders())) from error
-    except Exception as error:  # a version or a configuration that there is not
+    except Exception as error:  # a version or a configuration that does not exist
         raise ValueError(f'TensorFlow Datasets has no "{name}": {error}') from error
     try:
         builder.download_and_prepare()
     except Exception as error:
-        # Every kind of failure ends here: no network, a missing package, a manual download.
+        # No network, a missing package, a manual download, ...
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ValueError(
             f'The TensorFlow dataset "{name}" is not in {builder.data_dir} and could not be '
@@ -69,8 +74,8 @@ def _builder(name: str, folder: str | None):
     return builder
 
 
-def _keys(builder) -> tuple[str, str]:
-    """The names of the image and the label among the features."""
+def _keys(builder: "tfds.core.DatasetBuilder") -> tuple[str, str]:
+    """Return the names of the image and the label among the features."""
     import tensorflow_datasets as tfds
 
     features = builder.info.features
@@ -91,41 +96,44 @@ def _keys(builder) -> tuple[str, str]:
     return tuple(keys)
 
 
-def _splits(builder, train: str | None, test: str | None, label: str) -> tuple[str, str | None]:
-    """The splits that were asked for, or those the builder has."""
-    there = list(builder.info.splits)
-    for asked in filter(None, (train, test)):
-        for name in re.findall(r"[A-Za-z_]\w*", re.sub(r"\[[^\]]*\]", "", asked)):
-            if there and name not in there:
-                raise ValueError(unknown(f"split of {builder.name}", name, there))
-        if not _is_labelled(builder, asked, label):
+def _splits(
+    builder: "tfds.core.DatasetBuilder", train: str | None, test: str | None, label: str
+) -> tuple[str, str | None]:
+    """Return the splits that were given, or those the builder has."""
+    existing = list(builder.info.splits)
+    for split_text in filter(None, (train, test)):
+        for name in re.findall(r"[A-Za-z_]\w*", re.sub(r"\[[^\]]*\]", "", split_text)):
+            if existing and name not in existing:
+                raise ValueError(unknown(f"split of {builder.name}", name, existing))
+        if not _is_labeled(builder, split_text, label):
             raise ValueError(
-                f'The split "{asked}" of the TensorFlow dataset "{builder.name}" has no labels. '
-                f"Expected splits that have, of {', '.join(there)}: tfds:{builder.name},TRAIN,TEST."
+                f'The split "{split_text}" of the TensorFlow dataset "{builder.name}" has no '
+                f"labels. Expected splits that have, of {', '.join(existing)}: "
+                f"tfds:{builder.name},TRAIN,TEST."
             )
     if train:
         return train, test
-    there = there or ["train", "test"]  # a builder that does not say
-    if "train" not in there:
+    existing = existing or ["train", "test"]  # a builder that does not say
+    if "train" not in existing:
         raise ValueError(
-            f'The TensorFlow dataset "{builder.name}" has the splits {", ".join(there)}, none '
+            f'The TensorFlow dataset "{builder.name}" has the splits {", ".join(existing)}, none '
             f"called train. Say which: tfds:{builder.name},TRAIN,TEST."
         )
-    tests = (name for name in TEST_SPLITS if name in there)
-    return "train", next((name for name in tests if _is_labelled(builder, name, label)), None)
+    tests = (name for name in TEST_SPLITS if name in existing)
+    return "train", next((name for name in tests if _is_labeled(builder, name, label)), None)
 
 
-def _is_labelled(builder, name: str, label: str) -> bool:
-    """By the first record: where the labels of a test split are secret, all of them are -1."""
+def _is_labeled(builder: "tfds.core.DatasetBuilder", name: str, label: str) -> bool:
+    """Look at the first record: where the labels of a test split are secret, all of them are -1."""
     return all(row[label] >= 0 for row in _labels(builder, name, label).take(1).as_numpy_iterator())
 
 
-def _part(builder, name: str, image: str, label: str) -> Part:
+def _part(builder: "tfds.core.DatasetBuilder", name: str, image: str, label: str) -> Part:
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
-    def read(seed):
-        """In the stored order whatever the seed: TFDS has shuffled what it stored."""
+    def read(seed: tf.Tensor | None) -> tf.data.Dataset:
+        """Read in the stored order whatever the seed: TFDS has shuffled what it stored."""
         with tf.init_scope():  # TFDS cannot be asked from within tf.data
             stored = tf.autograph.experimental.do_not_convert(builder.as_dataset)(
                 split=name,
@@ -141,15 +149,15 @@ def _part(builder, name: str, image: str, label: str) -> Part:
     return Part(Records(read, np.arange(count), identity), None)
 
 
-def _count(builder, name: str, label: str) -> int:
+def _count(builder: "tfds.core.DatasetBuilder", name: str, label: str) -> int:
     with suppress(KeyError, ValueError):
         if count := builder.info.splits[name].num_examples:
             return count
     return sum(1 for _ in _labels(builder, name, label).batch(1024).unbatch())
 
 
-def _labels(builder, name: str, label: str):
-    """The records of a split with nothing but their labels."""
+def _labels(builder: "tfds.core.DatasetBuilder", name: str, label: str) -> "tf.data.Dataset":
+    """Read the records of a split with nothing but their labels."""
     import tensorflow_datasets as tfds
 
     return builder.as_dataset(
@@ -159,7 +167,7 @@ def _labels(builder, name: str, label: str):
     )
 
 
-def _size(source: str, shape) -> int:
+def _size(source: str, shape: tuple) -> int:
     if shape[0] is None or shape[0] != shape[1]:
         raise ValueError(
             f"The images of {source} are of shape {tuple(shape)}. Give an image size: they are "
@@ -168,6 +176,14 @@ def _size(source: str, shape) -> int:
     return shape[0]
 
 
-def _augmentation(shape, size: int) -> str:
-    """Small grey images are writing, which must not be mirrored."""
+def _augmentation(shape: tuple, size: int) -> str:
+    """Small gray images are writing, which must not be mirrored."""
     return "shift" if shape[2] == 1 and size <= 64 else photo_augmentation(size)
+
+
+SOURCE = DataSource(
+    "tfds:NAME",
+    lambda source: source.startswith(PREFIX),
+    load,
+    "a TensorFlow dataset, such as tfds:cifar10 or tfds:cifar10,train[:80%],train[80%:]",
+)

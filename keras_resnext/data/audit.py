@@ -2,28 +2,27 @@
 
 import hashlib
 import os
-from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
-from keras_resnext.data.cache import find_undecodable
 from keras_resnext.data.images import file_size
 from keras_resnext.data.parts import Dataset, Part, labels_of
+from keras_resnext.data.undecodable import find_undecodable
 
 
 @dataclass(frozen=True)
-class Report:
-    """What was found.
+class Audit:
+    """What is in a data set.
 
     Args:
-        counts: Images of each class: (training, test) by its name.
-        sizes: Least, median and greatest of height and width, pixels: ((h, w), (h, w), (h, w)), or
-            None where the images are no files.
-        broken: What is wrong with it, by path.
-        duplicates: Files of the test part whose bytes are those of a training file: pairs of path
-            in training and path in the test part.
+        counts: dict from the name of a class to its numbers of (training, test) images.
+        sizes: Smallest, median and largest (height, width) in pixels, or None if the images are not
+            files.
+        broken: dict from path to what is wrong with the file.
+        duplicates: tuple of (path in training, path in test) of files with the same bytes.
     """
 
     counts: dict[str, tuple[int, int]]
@@ -32,14 +31,14 @@ class Report:
     duplicates: tuple[tuple[str, str], ...]
 
 
-def check_dataset(dataset: Dataset) -> Report:
+def audit_dataset(dataset: Dataset) -> Audit:
     """Count, measure, decode and compare all images of a data set.
 
     Args:
-        dataset: From ``load_dataset(..., on_error="skip")``.
+        dataset: `Dataset` from `load_dataset(..., on_error="skip")`.
 
     Returns:
-        A Report.
+        `Audit`.
     """
     parts = (dataset.train, dataset.test)
     tallies = [np.bincount(labels_of(part), minlength=dataset.classes) for part in parts]
@@ -47,7 +46,7 @@ def check_dataset(dataset: Dataset) -> Report:
     for part in parts:
         broken |= find_undecodable(part)
     counts = zip(dataset.class_names, *(tally.tolist() for tally in tallies), strict=True)
-    return Report(
+    return Audit(
         counts={name: tuple(numbers) for name, *numbers in counts},
         sizes=_sizes([path for part in parts for path in _paths(part) if path not in broken]),
         broken=broken,
@@ -68,27 +67,22 @@ def _sizes(paths: list[str]) -> tuple | None:
     return tuple(tuple(int(edge) for edge in row) for row in rows)
 
 
-def _duplicates(train: tuple[str, ...], test: tuple[str, ...]):
+def _duplicates(train: tuple[str, ...], test: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     """Only files of the same length are read."""
-    lengths = _by(train, _length), _by(test, _length)
+    lengths = _by(train, os.path.getsize), _by(test, os.path.getsize)
     common = lengths[0].keys() & lengths[1].keys()
-    candidates = [[p for size in common for p in side[size]] for side in lengths]
+    candidates = [[path for size in common for path in side[size]] for side in lengths]
     first, second = (_by(side, _digest) for side in candidates)
     for digest in sorted(first.keys() & second.keys()):
         yield from ((first[digest][0], path) for path in second[digest])
 
 
-def _by(paths, key) -> dict:
+def _by(paths: Sequence[str], key: Callable) -> dict:
+    groups = {}
     with ThreadPoolExecutor(8) as pool:
-        keys = list(pool.map(key, paths))
-    found = {value: [] for value in Counter(keys)}
-    for path, value in zip(paths, keys, strict=True):
-        found[value].append(path)
-    return found
-
-
-def _length(path: str) -> int:
-    return os.path.getsize(path)
+        for path, value in zip(paths, pool.map(key, paths), strict=True):
+            groups.setdefault(value, []).append(path)
+    return groups
 
 
 def _digest(path: str) -> bytes:
