@@ -1,4 +1,4 @@
-"""Models as files that other runtimes take: a table of formats, each checked once written."""
+"""Models as files for other runtimes: a table of formats, each checked after it is written."""
 
 import functools
 import importlib.util
@@ -6,23 +6,31 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keras_resnext.errors import one_of, unknown
+from keras_resnext.checks import check, choice
+
+if TYPE_CHECKING:
+    import keras
+    import onnx
+    import openvino
+    import tensorflow as tf
+
+Images = Sequence[np.ndarray]
 
 PRECISIONS = ("float32", "bfloat16", "int8")
 EXTRA = "pip install -e '.[export]'"
-# OpenVINO computes float32 files in bfloat16 where the processor can, unless it is told this when
+# OpenVINO computes float32 files in bfloat16 if the processor can, unless this hint is given when
 # it opens them: it goes into the file's runtime information, for `open` to find.
 OPENVINO_HINTS = {"float32": "f32", "bfloat16": "bf16"}
 HINT = "INFERENCE_PRECISION_HINT"
-# OpenVINO answers a large batch in parts of so many input values, whose feature maps stay in the
-# cache: two photographs of 224 pixels; as many at a time, by threads of their own, as suits the
-# processor. By the parts alone ResNeXt-50 is 5 % faster, in bfloat16 9 %.
+# OpenVINO computes a large batch in parts of so many input values, two photographs of 224 pixels,
+# whose feature maps stay in the cache. ResNeXt-50 is 5 % faster for that, in bfloat16 9 %.
 VALUES_AT_ONCE = 2 * 224 * 224 * 3
 
 
@@ -31,11 +39,12 @@ class Format:
     """A row of the table of formats.
 
     Args:
-        suffix: Of the file; empty for a folder.
-        precisions: What it can be written in.
-        packages: Needed beyond those of the package itself; those of a precision by its name.
-        write: Takes a folded model, the path, the precision and the images to calibrate with.
-        open: Takes the path; gives a function from a NumPy batch to a NumPy batch.
+        suffix: str, suffix of the file; empty for a folder.
+        precisions: Tuple of str, the precisions that it can be written in.
+        packages: Dictionary of the packages that it needs beyond our own, for every precision
+            under "" and for one under its name.
+        write: Function of a folded model, the path, the precision and images to calibrate with.
+        open: Function of the path that returns a function from a NumPy batch to a NumPy batch.
     """
 
     suffix: str
@@ -46,36 +55,36 @@ class Format:
 
 
 def export_model(
-    model,
+    model: "keras.Model",
     path: str | Path,
     format: str = "savedmodel",
     precision: str = "float32",
-    images: Sequence[np.ndarray] | None = None,
-    preprocessing=None,
+    images: Images | None = None,
+    preprocessing: "keras.Layer | None" = None,
 ) -> dict:
-    """Write a model for another runtime, batch norm folded, and check what was written.
+    """Write a model for another runtime, batch norm folded, and compare the file with the model.
 
     Args:
-        model: A functional `keras.Model` of one input, on the TensorFlow backend.
-        path: To write: a folder for "savedmodel", or a file, with the format's suffix
-            (``.onnx``, ``.xml`` with its ``.bin`` beside it, ``.tflite``).
-        format: "savedmodel", "onnx", "openvino" or "litert".
-        precision: "float32"; "bfloat16" (of "savedmodel" and "openvino"; weights stay float32);
-            "int8" (of "openvino", "onnx" and "litert"), for which ``images`` calibrate.
-        images: Batches to check and to calibrate with, as the exported model takes them, in a
-            sequence that may read them when they are asked for. Default:
-            photographs that come with scikit-learn, for the check only.
-        preprocessing: A ``Preprocessing`` layer to put in front, so that what is exported takes
+        model: Functional `keras.Model` of one input, on the TensorFlow backend.
+        path: str, path to write: a folder for "savedmodel", or a file with the format's suffix
+            (`.onnx`, `.xml` with its `.bin` beside it, `.tflite`).
+        format: str, "savedmodel", "onnx", "openvino" or "litert".
+        precision: str, "float32"; "bfloat16" (for "savedmodel" and "openvino"; weights stay
+            float32); "int8" (for "openvino", "onnx" and "litert"), which `images` calibrate.
+        images: Sequence of batches to check and to calibrate with, as the exported model takes
+            them; it may read them when they are needed. Defaults to photographs that come with
+            scikit-learn, for the check only.
+        preprocessing: `Preprocessing` layer to put in front, so that the exported model takes
             uint8 images of any size.
 
     Returns:
-        ``path``, ``images`` (how many were compared), ``largest_difference`` between what was
-        exported and the model, ``largest_output`` of the model, and ``same_top1``, the share of
-        images of which both say the same.
+        A dictionary: `path`, `images` (how many were compared), `largest_difference` between the
+        exported model and the model, `largest_output` of the model, and `same_top1`, the share of
+        images for which both have the same best class.
 
     Raises:
-        ValueError: Before any work, for an unknown format, a precision that it does not have, a
-            package that is missing, a path that exists, or int8 without images.
+        ValueError: Before any work, if the format is unknown or does not have the precision, a
+            package is missing, the path exists, or int8 has no images.
 
     Example:
 
@@ -108,20 +117,22 @@ def export_model(
 
 
 def check_format(format: str, precision: str, calibrated: bool = True) -> Format:
-    """Give the row of a format, if it can be written here in that precision.
+    """Return the row of a format, if it can be written here in a precision.
 
     Args:
-        format: Its name.
-        precision: One of ``PRECISIONS``.
-        calibrated: Whether there are images to calibrate with.
+        format: str, name of the format.
+        precision: str, one of `PRECISIONS`.
+        calibrated: bool, whether there are images to calibrate with.
+
+    Returns:
+        The `Format`.
 
     Raises:
-        ValueError: If not, saying what can.
+        ValueError: If it cannot; the message says what can.
     """
-    if format not in FORMATS:
-        raise ValueError(unknown("format", format, FORMATS))
+    check("format", format, choice(FORMATS))
+    check("precision", precision, choice(PRECISIONS))
     row = FORMATS[format]
-    one_of("precision", precision, PRECISIONS)
     if precision not in row.precisions:
         others = [name for name, other in FORMATS.items() if precision in other.precisions]
         raise ValueError(
@@ -144,15 +155,7 @@ def check_format(format: str, precision: str, calibrated: bool = True) -> Format
 
 
 def check_path(path: str | Path, format: str) -> None:
-    """Refuse a path that a format cannot be written to.
-
-    Args:
-        path: Of the file or folder.
-        format: Its name.
-
-    Raises:
-        ValueError: If the suffix is wrong, something is there, or its folder is not.
-    """
+    """Raise a `ValueError` for a path to which a format cannot be written."""
     path, suffix = Path(path), FORMATS[format].suffix
     if path.suffix != suffix and (suffix or path.suffix in _SUFFIXES):
         wanted = f"a name that ends in {suffix}" if suffix else "the name of a folder"
@@ -163,33 +166,27 @@ def check_path(path: str | Path, format: str) -> None:
         raise ValueError(f'There is no folder "{path.absolute().parent}" to write to.')
 
 
-def compare(exported: Callable, model, images: Sequence[np.ndarray]) -> dict:
-    """Compare what was exported with the model that it was exported from.
-
-    Args:
-        exported: From a batch to its outputs.
-        model: Built; the same.
-        images: Batches.
+def compare(exported: Callable, model: "keras.Model", images: Images) -> dict:
+    """Compare an exported model, a function of batches, with the model that it was exported from.
 
     Returns:
-        What ``export_model`` returns, but for the path.
+        The dictionary that `export_model` returns, without the path.
     """
-    found = np.concatenate([exported(batch) for batch in images])
+    outputs = np.concatenate([exported(batch) for batch in images])
     expected = np.concatenate([np.asarray(model.predict_on_batch(batch)) for batch in images])
     return {
         "images": len(expected),
-        "largest_difference": float(np.abs(found - expected).max()),
+        "largest_difference": float(np.abs(outputs - expected).max()),
         "largest_output": float(np.abs(expected).max()),
-        "same_top1": float(np.mean(found.argmax(-1) == expected.argmax(-1))),
+        "same_top1": float(np.mean(outputs.argmax(-1) == expected.argmax(-1))),
     }
 
 
-def sample_images(model) -> list[np.ndarray]:
-    """Real photographs as a model takes them: scikit-learn's two, and five parts of each.
+def sample_images(model: "keras.Model") -> list[np.ndarray]:
+    """Return photographs as a model takes them: scikit-learn's two, and six parts of each.
 
-    Args:
-        model: Takes uint8 photographs as they are, or float images of its input shape, 224 pixels
-            where that is open; colours are repeated or left out where it has other channels.
+    A model of uint8 inputs gets them as they are, others float images of its input shape, of 224
+    pixels if that is open; colors are repeated or left out for other than three channels.
     """
     from sklearn.datasets import load_sample_images
 
@@ -208,8 +205,8 @@ def sample_images(model) -> list[np.ndarray]:
     height, width, channels = model.input_shape[1:]
     height, width = height or 224, width or 224
     layer = Preprocessing(max(height, width))
-    colours = [channel % 3 for channel in range(channels)]
-    return [np.asarray(layer(batch))[:, :height, :width, colours] for batch in batches]
+    colors = [channel % 3 for channel in range(channels)]
+    return [np.asarray(layer(batch))[:, :height, :width, colors] for batch in batches]
 
 
 def _check_backend() -> None:
@@ -222,8 +219,8 @@ def _check_backend() -> None:
         )
 
 
-def _with(preprocessing, model):
-    """The model with a layer in front of it, for images of any size."""
+def _with(preprocessing: "keras.Layer | None", model: "keras.Model") -> "keras.Model":
+    """Return the model with a layer in front of it, for images of any size."""
     import keras
 
     if preprocessing is None:
@@ -232,8 +229,8 @@ def _with(preprocessing, model):
     return keras.Model(image, model(preprocessing(image)), name=model.name)
 
 
-def _pixel_layers(model):
-    """The names of layers whose numbers are pixels, which stay in float32."""
+def _pixel_layers(model: "keras.Model") -> list[str]:
+    """Return the names of layers whose numbers are pixels, which stay in float32."""
     from keras_resnext.layers import Preprocessing
 
     return [layer.name for layer in model.layers if isinstance(layer, Preprocessing)]
@@ -242,8 +239,8 @@ def _pixel_layers(model):
 # -------------------------------------------------------------------------------------- SavedModel
 
 
-def _write_saved_model(model, path, precision, images):
-    """With constants for weights: what TensorFlow casts and reorders once, not in every call."""
+def _write_saved_model(model: "keras.Model", path: Path, precision: str, images: Images) -> None:
+    """Write weights as constants, which TensorFlow casts and reorders once, not in every call."""
     import tensorflow as tf
 
     image = tf.TensorSpec(model.inputs[0].shape, model.inputs[0].dtype, name="image")
@@ -253,7 +250,7 @@ def _write_saved_model(model, path, precision, images):
     tf.saved_model.save(module, str(path), signatures=module.serve)
 
 
-def _frozen(model, image):
+def _frozen(model: "keras.Model", image: "tf.TensorSpec") -> Callable:
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import (
         convert_variables_to_constants_v2,
@@ -262,32 +259,32 @@ def _frozen(model, image):
     run = tf.function(lambda image: model(image, training=False), input_signature=[image])
     frozen = convert_variables_to_constants_v2(run.get_concrete_function())
     graph = frozen.graph.as_graph_def()
-    for node in graph.node:  # nobody differentiates it, and loading would warn of it
+    for node in graph.node:  # needed for gradients only, and loading would warn of it
         node.attr.pop("_gradient_op_type", None)
     imported = tf.compat.v1.wrap_function(lambda: tf.import_graph_def(graph, name=""), [])
     return imported.prune(frozen.inputs[0].name, frozen.outputs[0].name)
 
 
-def _open_saved_model(path):
+def _open_saved_model(path: Path) -> Callable:
     import tensorflow as tf
 
     loaded = tf.saved_model.load(str(path))
     serve = loaded.signatures["serving_default"]
-    serve.kept = loaded  # or its resources would go
+    serve.loaded = loaded  # or its resources would be freed
     return lambda batch: serve(tf.constant(batch))["output"].numpy()
 
 
 # -------------------------------------------------------------------------------------------- ONNX
 
 
-def _write_onnx(model, path, precision, images):
+def _write_onnx(model: "keras.Model", path: Path, precision: str, images: Images) -> None:
     model(images[0])  # Keras exports only what was called
     model.export(str(path), format="onnx", verbose=False)
     if precision == "int8":
         _quantize_onnx(path, images, _pixel_layers(model))
 
 
-def _quantize_onnx(path, images, pixels):
+def _quantize_onnx(path: Path, images: Images, pixels: Sequence[str]) -> None:
     import onnx
     from onnxruntime import quantization
 
@@ -300,11 +297,11 @@ def _quantize_onnx(path, images, pixels):
     batches = iter(_OneByOne(images))
 
     class Reader(quantization.CalibrationDataReader):
-        def get_next(self):
+        def get_next(self) -> dict | None:
             image = next(batches, None)
             return None if image is None else {graph.input[0].name: image}
 
-    with tempfile.TemporaryDirectory() as folder:  # it reads the one while it writes the other
+    with tempfile.TemporaryDirectory() as folder:  # the source must not be the target
         plain = shutil.move(path, os.path.join(folder, "plain.onnx"))
         quantization.quantize_static(
             plain,
@@ -318,7 +315,7 @@ def _quantize_onnx(path, images, pixels):
         )
 
 
-def _open_onnx(path):
+def _open_onnx(path: Path) -> Callable:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path))
@@ -326,14 +323,14 @@ def _open_onnx(path):
     return lambda batch: session.run(None, {image.name: batch})[0]
 
 
-def _is_grouped(node):
+def _is_grouped(node: "onnx.NodeProto") -> bool:
     return any(attribute.name == "group" and attribute.i > 1 for attribute in node.attribute)
 
 
 # ---------------------------------------------------------------------------------------- OpenVINO
 
 
-def _write_openvino(model, path, precision, images):
+def _write_openvino(model: "keras.Model", path: Path, precision: str, images: Images) -> None:
     import openvino
 
     with tempfile.TemporaryDirectory() as folder:
@@ -348,17 +345,23 @@ def _write_openvino(model, path, precision, images):
         openvino.save_model(converted, str(path), compress_to_fp16=False)
 
 
-def _drop_dead_ends(converted):
-    """OpenVINO takes for outputs what only the gradients of TensorFlow's graph would read. Copies
-    of every feature map they would be, and keep convolutions from being fused with what follows."""
+def _drop_dead_ends(converted: "openvino.Model") -> None:
+    """Remove outputs that only the gradients of TensorFlow's graph would read.
+
+    They would copy every feature map, and keep convolutions from being fused with what follows.
+    """
     for result in converted.get_results():
         if "Identity:0" not in result.input_value(0).get_names():
             converted.remove_result(result)
 
 
-def _quantized_openvino(converted, images, pixels):
-    """Calibrated one by one, for a batch of one: OpenVINO 2026.4 answers nonsense in int8 where the
-    batch size is open. Whoever reads the file may reshape it to another size."""
+def _quantized_openvino(
+    converted: "openvino.Model", images: Images, pixels: Sequence[str]
+) -> "openvino.Model":
+    """Quantize for a batch of one: OpenVINO 2026.4 returns nonsense in int8 if the size is open.
+
+    The reader of the file may reshape it to another size.
+    """
     import nncf
 
     _fix_batch_size(converted, 1)
@@ -370,20 +373,20 @@ def _quantized_openvino(converted, images, pixels):
 
 
 class _OneByOne:
-    """The images of batches, each in a batch of its own, as often as they are asked for."""
+    """The images of batches, each in a batch of its own, any number of times."""
 
-    def __init__(self, batches):
+    def __init__(self, batches: Images) -> None:
         self.batches = batches
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[np.ndarray]:
         return (image[None] for batch in self.batches for image in batch)
 
 
-def _fix_batch_size(model, size):
+def _fix_batch_size(model: "openvino.Model", size: int) -> None:
     model.reshape([size, *list(model.input(0).partial_shape)[1:]])
 
 
-def _open_openvino(path):
+def _open_openvino(path: Path) -> Callable:
     import openvino
 
     core = openvino.Core()
@@ -391,47 +394,47 @@ def _open_openvino(path):
     hints = {HINT: model.get_rt_info(place).astype(str)} if model.has_rt_info(place) else {}
 
     @functools.cache
-    def compiled(size, aim):
+    def compiled(size: int, aim: str) -> "openvino.CompiledModel":
         _fix_batch_size(model, size)  # which is faster
         return core.compile_model(model, "CPU", {**hints, "PERFORMANCE_HINT": aim})
 
     @functools.cache
-    def side_by_side(size):
+    def side_by_side(size: int) -> "openvino.AsyncInferQueue":
         queue = openvino.AsyncInferQueue(compiled(size, "THROUGHPUT"))
-        queue.set_callback(_keep_answer)
+        queue.set_callback(_store_output)
         return queue
 
-    def run(batch):
+    def run(batch: np.ndarray) -> np.ndarray:
         size = max(1, VALUES_AT_ONCE * len(batch) // batch.size)
         parts = [batch[i : i + size] for i in range(0, len(batch), size)]
-        answers = [None] * len(parts)
+        outputs = [None] * len(parts)
         for place, part in enumerate(parts):
             if len(parts) > 1 and len(part) == size:
-                side_by_side(size).start_async([part], (answers, place), share_inputs=True)
+                side_by_side(size).start_async([part], (outputs, place), share_inputs=True)
             else:
-                answers[place] = compiled(len(part), "LATENCY")(part)[0].copy()
+                outputs[place] = compiled(len(part), "LATENCY")(part)[0].copy()
         if len(parts) > 1:
             side_by_side(size).wait_all()
-        return np.concatenate(answers)
+        return np.concatenate(outputs)
 
     return run
 
 
-def _keep_answer(request, there):
-    answers, place = there
-    answers[place] = request.get_output_tensor(0).data.copy()
+def _store_output(request: "openvino.InferRequest", target: tuple[list, int]) -> None:
+    outputs, place = target
+    outputs[place] = request.get_output_tensor(0).data.copy()
 
 
 # ------------------------------------------------------------------------------------------ LiteRT
 
 
-def _write_litert(model, path, precision, images):
+def _write_litert(model: "keras.Model", path: Path, precision: str, images: Images) -> None:
     options = {} if precision == "float32" else _litert_int8(images)
     model.export(str(path), format="litert", verbose=False, **options)
 
 
-def _litert_int8(images):
-    """The weights and the activations of every operation that has an int8 kernel."""
+def _litert_int8(images: Images) -> dict:
+    """Return options for int8 weights and activations of every operation with an int8 kernel."""
     import tensorflow as tf
 
     sets = tf.lite.OpsSet
@@ -442,14 +445,14 @@ def _litert_int8(images):
     }
 
 
-def _open_litert(path):
+def _open_litert(path: Path) -> Callable:
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(str(path), num_threads=os.cpu_count())
     (image,), (output,) = interpreter.get_input_details(), interpreter.get_output_details()
     shape = []
 
-    def run(batch):
+    def run(batch: np.ndarray) -> np.ndarray:
         if list(batch.shape) != shape:
             shape[:] = batch.shape
             interpreter.resize_tensor_input(image["index"], shape)

@@ -5,12 +5,17 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
+
+if TYPE_CHECKING:
+    from keras_resnext.data.profile import Profile
 
 # Told apart by color-blind readers (Okabe and Ito), and by the dash of what is measured.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -22,9 +27,9 @@ def plot_history(history: str | Path, path: str | Path, title: str) -> None:
     """Draw the learning curve of one run.
 
     Args:
-        history: Its history.csv.
-        path: Of the PNG to write: 1600 by 680 pixels, made to be shown at half that.
-        title: Of the picture.
+        history: str, path of its history.csv.
+        path: str, path of the PNG to write, 1600 by 680 pixels, made to be shown at half that.
+        title: str, title of the picture.
 
     Raises:
         ValueError: If the history has no epoch.
@@ -43,9 +48,9 @@ def plot_curves(histories: Mapping[str, str | Path], path: str | Path, title: st
     """Draw the learning curves of several runs on top of each other.
 
     Args:
-        histories: The history.csv of each run by its label.
-        path: Of the PNG to write: 1600 by 680 pixels, made to be shown at half that.
-        title: Of the picture.
+        histories: Mapping from the label of each run to the path of its history.csv.
+        path: str, path of the PNG to write, 1600 by 680 pixels, made to be shown at half that.
+        title: str, title of the picture.
 
     Raises:
         ValueError: If there is no run, or a history has no epoch.
@@ -66,12 +71,12 @@ def plot_curves(histories: Mapping[str, str | Path], path: str | Path, title: st
 
 
 def plot_throughput(rows: Sequence[Mapping], path: str | Path, title: str) -> None:
-    """Draw how many images a second networks answer, one panel a batch size.
+    """Draw the images per second of networks, one panel per batch size.
 
     Args:
-        rows: From ``evaluation.throughput``, at least one.
-        path: Of the PNG to write: 1600 pixels wide.
-        title: Of the picture.
+        rows: Sequence of the rows that `evaluation.throughput` yields.
+        path: str, path of the PNG to write, 1600 pixels wide.
+        title: str, title of the picture.
 
     Raises:
         ValueError: If there is no row.
@@ -82,9 +87,9 @@ def plot_throughput(rows: Sequence[Mapping], path: str | Path, title: str) -> No
     for row in rows:
         label = f"{row['model']}, {row['form']}, {row['precision']}"
         by_batch.setdefault(row["batch_size"], {})[label] = row["images_per_second"]
-    bars = sum(map(len, by_batch.values()))
+    count = sum(map(len, by_batch.values()))
     figure = Figure(
-        figsize=(10, 1 + 0.7 * len(by_batch) + 0.4 * bars), dpi=160, layout="constrained"
+        figsize=(10, 1 + 0.7 * len(by_batch) + 0.4 * count), dpi=160, layout="constrained"
     )
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=15)
@@ -92,13 +97,13 @@ def plot_throughput(rows: Sequence[Mapping], path: str | Path, title: str) -> No
     panels = figure.subplots(len(by_batch), squeeze=False, height_ratios=heights)[:, 0]
     for axes, (batch_size, values) in zip(panels, by_batch.items(), strict=True):
         labels = list(values)[::-1]
-        drawn = axes.barh(labels, [values[label] for label in labels], color=COLORS[0])
-        axes.bar_label(drawn, fmt=" %.3g", fontsize=12)
+        bars = axes.barh(labels, [values[label] for label in labels], color=COLORS[0])
+        axes.bar_label(bars, fmt=" %.3g", fontsize=12)
         axes.set_title(f"batch of {batch_size}", fontsize=13, loc="left")
         axes.tick_params(labelsize=12)
         axes.margins(x=0.12)
         axes.spines[["top", "right"]].set_visible(False)
-    panels[-1].set_xlabel("images a second (more is better)", fontsize=13)
+    panels[-1].set_xlabel("images per second (more is better)", fontsize=13)
     _write(figure, path)
 
 
@@ -106,10 +111,10 @@ def plot_explanation(image: np.ndarray, heat: np.ndarray, path: str | Path, titl
     """Draw an image, and beside it what a network looked at.
 
     Args:
-        image: RGB from 0 to 1, (height, width, 3).
-        heat: From 0 to 1, (rows, columns): laid over the whole image.
-        path: Of the PNG to write.
-        title: Of the picture.
+        image: Array of RGB from 0 to 1, (height, width, 3).
+        heat: Array from 0 to 1, (rows, columns), drawn over the whole image.
+        path: str, path of the PNG to write.
+        title: str, title of the picture.
     """
     figure = Figure(figsize=(8, 4.4), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
@@ -125,13 +130,7 @@ def plot_explanation(image: np.ndarray, heat: np.ndarray, path: str | Path, titl
 
 
 def read_history(history: str | Path) -> list[dict[str, float]]:
-    """Read a history.csv.
-
-    Args:
-        history: Its path.
-
-    Returns:
-        One row an epoch: numbers by the name of the column.
+    """Return a row per epoch of a history.csv, numbers by the name of the column.
 
     Raises:
         ValueError: If it has no epoch.
@@ -144,13 +143,13 @@ def read_history(history: str | Path) -> list[dict[str, float]]:
     return rows
 
 
-def plot_profile(profile, path: str | Path, title: str) -> None:
+def plot_profile(profile: "Profile", path: str | Path, title: str) -> None:
     """Draw how fast each stage of an input pipeline is against what the model needs.
 
     Args:
-        profile: A ``data.profile.Profile``.
-        path: Of the PNG to write.
-        title: Of the picture.
+        profile: `data.profile.Profile` that was measured.
+        path: str, path of the PNG to write.
+        title: str, title of the picture.
     """
     figure = Figure(figsize=(10, 4.4), dpi=160, layout="constrained")
     FigureCanvasAgg(figure)
@@ -163,11 +162,9 @@ def plot_profile(profile, path: str | Path, title: str) -> None:
     ):
         places = [number + offset for number in range(len(names))]
         rates = [values[name] for name in names]
-        drawn = stages.barh(places, rates, 0.38, label=label, color=COLORS[color])
+        bars = stages.barh(places, rates, 0.38, label=label, color=COLORS[color])
         box = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
-        stages.bar_label(
-            drawn, [f"{rate:,.0f}" for rate in rates], padding=4, fontsize=11, bbox=box
-        )
+        stages.bar_label(bars, [f"{rate:,.0f}" for rate in rates], padding=4, fontsize=11, bbox=box)
     if profile.model is not None:
         label = f"the model can take {profile.model:,.0f}"
         stages.axvline(profile.model, color=COLORS[1], linewidth=2.2, label=label)
@@ -177,8 +174,8 @@ def plot_profile(profile, path: str | Path, title: str) -> None:
     stages.invert_yaxis()
     stages.set_xscale("log")
     stages.margins(x=0.15)
-    stages.set_xlabel("images a second (logarithmic)", fontsize=12)
-    # Beside the bars there is no place that is free for sure.
+    stages.set_xlabel("images per second (logarithmic)", fontsize=12)
+    # Nowhere beside the bars is there always room.
     stages.legend(frameon=False, fontsize=10, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
     _draw_waiting(share, profile.waiting)
     for axes in (stages, share):
@@ -186,27 +183,27 @@ def plot_profile(profile, path: str | Path, title: str) -> None:
     _write(figure, path)
 
 
-def _draw_waiting(axes, waiting: float | None) -> None:
+def _draw_waiting(axes: Axes, waiting: float | None) -> None:
     if waiting is None:
         axes.set_axis_off()
         return
     parts = (("training", 1 - waiting, 2), ("waiting", waiting, 1))
     for name, part, color in parts:
-        drawn = axes.bar([name], [100 * part], color=COLORS[color])
-        axes.bar_label(drawn, [f"{part:.0%}"], fontsize=11)
+        bars = axes.bar([name], [100 * part], color=COLORS[color])
+        axes.bar_label(bars, [f"{part:.0%}"], fontsize=11)
     axes.set_ylim(0, 112)
     axes.set_ylabel("share of the step (%)", fontsize=12)
     axes.tick_params(labelsize=11)
 
 
-def plot_grid(images, captions: Sequence[str], path: str | Path, title: str) -> None:
+def plot_grid(images: np.ndarray, captions: Sequence[str], path: str | Path, title: str) -> None:
     """Draw images in a grid, each with a caption.
 
     Args:
-        images: uint8 (count, height, width, 3).
-        captions: As many.
-        path: Of the PNG to write.
-        title: Of the picture.
+        images: uint8 array (count, height, width, 3).
+        captions: Sequence of as many str.
+        path: str, path of the PNG to write.
+        title: str, title of the picture.
     """
     columns = math.ceil(math.sqrt(len(images) * 1.6))
     rows = math.ceil(len(images) / columns)
@@ -222,7 +219,7 @@ def plot_grid(images, captions: Sequence[str], path: str | Path, title: str) -> 
     _write(figure, path)
 
 
-def _figure(title: str):
+def _figure(title: str) -> tuple[Figure, Sequence[Axes]]:
     figure = Figure(figsize=(10, 4.25), dpi=160, layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=15)
@@ -238,12 +235,12 @@ def _figure(title: str):
     return figure, panels
 
 
-def _with_last(label: str, rows, column: str, factor: float) -> str:
-    """Append where the curve ends, as far as the eye could tell: 0.123, 1.23, 98.8."""
+def _with_last(label: str, rows: Sequence[Mapping], column: str, factor: float) -> str:
+    """Append where the curve ends, to three digits."""
     return f"{label}: {rows[-1][column] * factor:#.3g}"
 
 
-def _draw(axes, rows, column: str, factor: float, **style) -> None:
+def _draw(axes: Axes, rows: Sequence[Mapping], column: str, factor: float, **style: object) -> None:
     style = {"linewidth": 2.2, **style}
     if len(rows) == 1:  # a line of one point would not be seen
         style["marker"] = "o"

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from keras_resnext.data.images import SUFFIXES, image_fault
 from keras_resnext.data.decode import decode
+from keras_resnext.data.images import SUFFIXES, image_fault
 
 
 def read_image(path: str | Path) -> np.ndarray:

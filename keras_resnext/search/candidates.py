@@ -56,12 +56,6 @@ class Candidates:
     def draw(self, values: Mapping[str, object]) -> Draw:
         """Return the network, of the right width, and the training that a tuner's values describe.
 
-        Args:
-            values: Mapping from the name of each of `parameters` to its value; others are ignored.
-
-        Returns:
-            The `Draw`.
-
         Raises:
             ValueError: If these values together describe no network within the budget.
         """

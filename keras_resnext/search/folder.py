@@ -26,11 +26,7 @@ BEST, RECIPE, TABLE, REPORT = "best", "recipe.json", "trials.csv", "report.html"
 
 
 class Folder:
-    """Paths and the lock of a search.
-
-    Args:
-        path: str, path of the folder.
-    """
+    """Paths and the lock of a search."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -63,11 +59,7 @@ class Folder:
 
 
 class TrialFolder:
-    """Paths and locks of a trial.
-
-    Args:
-        path: Path of the folder.
-    """
+    """Paths and locks of a trial."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.id = path, path.name
@@ -118,11 +110,7 @@ class TrialFolder:
         return sorted(self.path.glob(f"run-*/{MODEL}"))
 
     def note(self, event: bytes) -> None:
-        """Count something that a process of the trial did: a byte more in a file.
-
-        Args:
-            event: bytes, `STARTED`, `DIED` (of a signal) or `STOPPED` (with the search).
-        """
+        """Count that a process `STARTED`, `DIED` of a signal or `STOPPED` with the search."""
         with open(self.path / EVENTS, "ab") as file:
             file.write(event)
 

@@ -1,8 +1,11 @@
 """The networks of a space as a KerasTuner hypermodel."""
 
+from dataclasses import replace
+
 import keras
 import keras_tuner
 
+from keras_resnext.data.mixing import parse_mixing
 from keras_resnext.data.parts import Dataset
 from keras_resnext.data.pipeline import assemble
 from keras_resnext.search.oracles import declare
@@ -79,7 +82,8 @@ class ResNeXtHyperModel(keras_tuner.HyperModel):
             The `keras.callbacks.History`.
         """
         recipe = self._recipe(hp)
-        training, test = pipelines(model, self.dataset, recipe)
+        dataset = replace(self.dataset, augmentation=recipe.augmentation)
+        training, test = pipelines(model, dataset, recipe, parse_mixing(recipe.mixing))
         arguments = {"validation_data": test, "epochs": recipe.epochs, **arguments}
         return model.fit(
             assemble(training, arguments["epochs"]),

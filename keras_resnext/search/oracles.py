@@ -36,15 +36,7 @@ BEST_OF = 100
 
 
 def declare(hp: keras_tuner.HyperParameters, candidates: Candidates) -> dict:
-    """Register what is searched, and return the value of each hyperparameter by its name.
-
-    Args:
-        hp: `keras_tuner.HyperParameters` to register with.
-        candidates: `Candidates` of the space.
-
-    Returns:
-        Dictionary from names to values.
-    """
+    """Register what is searched, and return the value of each hyperparameter by its name."""
     values = {}
     for parameter in candidates.parameters:
         name, default = parameter.name, parameter.default
@@ -196,19 +188,7 @@ def make_oracle(
     factor: int,
     seed: int,
 ) -> keras_tuner.Oracle:
-    """Return one of KerasTuner's oracles for a space; its objective is to maximize "score".
-
-    Args:
-        name: str, a key of `ORACLES`.
-        candidates: `Candidates` of the space.
-        trials: int, the greatest number of trials; None for all there are (Hyperband decides
-            itself).
-        epochs: int, epochs of a whole training, for Hyperband.
-        factor: int, Hyperband's: one of so many trials is continued, for so many times as long.
-        seed: int, seed of what is drawn, at least 0.
-
-    Returns:
-        The oracle.
+    """Return one of KerasTuner's oracles for a space; the arguments are those of `Settings`.
 
     Raises:
         ValueError: If Hyperband's first round needs more points than the space has.
@@ -226,23 +206,12 @@ def expected_trials(oracle: keras_tuner.Oracle) -> int | None:
 
 
 def begin(oracle: keras_tuner.Oracle) -> Trial:
-    """Ask for a trial.
-
-    Returns:
-        A trial: to be run if its status is "RUNNING"; "IDLE" if none can begin before another has
-        ended, "STOPPED" if none will.
-    """
+    """Return a trial: to be run if its status is "RUNNING", none yet if "IDLE", else none."""
     return oracle.create_trial(f"trial-{len(oracle.trials)}")
 
 
 def end(oracle: keras_tuner.Oracle, trial_id: str, result: Mapping) -> None:
-    """Report the result of a trial.
-
-    Args:
-        oracle: The oracle that has begun it.
-        trial_id: str, id of the trial.
-        result: Mapping with `status` and, if completed, `score`, if failed, `reason`.
-    """
+    """Report the result of a trial: its `status` and `score`, or the `reason` of its failure."""
     trial = oracle.trials[trial_id]
     trial.message = result.get("reason")
     # A failed trial would block the others of its round in Hyperband.

@@ -29,13 +29,10 @@ SIGNIFICANT_DIGITS = 4
 
 @dataclass(frozen=True)
 class Choice:
-    """A hyperparameter with a list of values.
+    """A hyperparameter with a list of values, each under the key that a tuner knows it by.
 
-    Args:
-        name: str, name of the field.
-        values: Mapping from the key that a tuner knows a value by to the value. Numbers and text
-            are their own keys, others have their repr.
-        default: The key that a search begins with.
+    Numbers and text are their own keys, other values have their repr. A search begins with the
+    key `default`.
     """
 
     name: str
@@ -59,15 +56,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Range:
-    """A hyperparameter with any value between two.
-
-    Args:
-        name: str, name of the field.
-        low: float, the least value.
-        high: float, the greatest value.
-        scale: str, "linear" or "log", on which a draw is uniform.
-        default: float, the value that a search begins with.
-    """
+    """A hyperparameter with any value between two, drawn uniformly on a "linear" or "log" scale."""
 
     name: str
     low: float
@@ -85,18 +74,9 @@ class Range:
 
 
 def make_parameter(name: str, values: object, default: object) -> Choice | Range:
-    """Return the hyperparameter that a space describes.
+    """Return the hyperparameter that a space describes by a tuple of values or by a range.
 
-    Args:
-        name: str, name of the field.
-        values: Tuple of values, or a mapping with "low", "high" and "scale".
-        default: Value of the field in the model or the recipe that the space starts from.
-
-    Returns:
-        The `Choice` or `Range`.
-
-    Raises:
-        ValueError: If the values describe neither.
+    It starts from `default`, the value of the model or the recipe, if that is among them.
     """
     if isinstance(values, Mapping):
         return _range(name, values, default)

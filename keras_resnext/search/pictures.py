@@ -1,6 +1,7 @@
 """The pictures of a search's report. Matplotlib's objects only: no global state, no window.
 
-Each takes the rows of trials.csv and returns a figure, or None if there is nothing to draw.
+Each takes rows of completed trials, as in trials.csv (`best_so_far` of all that ended), and returns
+a figure, or None if there is nothing to draw.
 """
 
 import math
@@ -27,12 +28,7 @@ BINS = 6
 def accuracy_against(rows: Sequence[Mapping], name: str) -> Figure | None:
     """Draw the accuracy of every trial against one hyperparameter, and the best at each value.
 
-    Args:
-        rows: Sequence of the rows of completed trials.
-        name: str, name of a numeric hyperparameter.
-
-    Returns:
-        The `Figure`, or None if fewer than two values were tried.
+    Nothing if fewer than two values were tried, or they are no numbers.
     """
     rows = [row for row in rows if _is_number(row.get(name))]
     x = np.array([row[name] for row in rows], float)
@@ -60,12 +56,7 @@ def accuracy_against(rows: Sequence[Mapping], name: str) -> Figure | None:
 def parallel_coordinates(rows: Sequence[Mapping], names: Sequence[str]) -> Figure | None:
     """Draw a line per trial through an axis per hyperparameter, colored by accuracy.
 
-    Args:
-        rows: Sequence of the rows of completed trials.
-        names: Sequence of the names of hyperparameters that have several values.
-
-    Returns:
-        The `Figure`, or None without two trials and a hyperparameter.
+    Nothing without two trials, and hyperparameters that have several values.
     """
     if len(rows) < 2 or not names:
         return None
@@ -93,13 +84,7 @@ def importance(rows: Sequence[Mapping], names: Sequence[str]) -> Figure | None:
     """Draw how much of the accuracy each hyperparameter explains, by a random forest.
 
     The importance is by permutation: what the forest's fit loses when one column is shuffled.
-
-    Args:
-        rows: Sequence of the rows of completed trials.
-        names: Sequence of the names of hyperparameters that have several values.
-
-    Returns:
-        The `Figure`, or None with fewer than eight trials, from which nothing follows.
+    Nothing with fewer than eight trials, which explain nothing.
     """
     if len(rows) < 8 or not names:
         return None
@@ -122,14 +107,7 @@ def importance(rows: Sequence[Mapping], names: Sequence[str]) -> Figure | None:
 
 
 def accuracy_and_speed(rows: Sequence[Mapping]) -> Figure | None:
-    """Draw accuracy against images per second in training, and the trials that none beats in both.
-
-    Args:
-        rows: Sequence of the rows of completed trials.
-
-    Returns:
-        The `Figure`, or None with fewer than two trials.
-    """
+    """Draw accuracy against images per second in training, and the front of both."""
     rows = [row for row in rows if row["images_per_second"] is not None]
     if len(rows) < 2:
         return None
@@ -147,15 +125,7 @@ def accuracy_and_speed(rows: Sequence[Mapping]) -> Figure | None:
 
 
 def best_so_far(searches: Mapping[str, Sequence[Mapping]]) -> Figure | None:
-    """Draw the best accuracy against the epochs that were spent on it.
-
-    Args:
-        searches: Mapping from the label of each search to the rows of its ended trials, failed
-            ones included.
-
-    Returns:
-        The `Figure`, or None if no trial was completed.
-    """
+    """Draw the best accuracy of searches, by label, against the epochs that were spent on it."""
     figure, axes = _figure("best so far")
     drawn = False
     for number, (label, rows) in enumerate(searches.items()):

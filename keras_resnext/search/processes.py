@@ -22,9 +22,6 @@ class Slot:
     Args:
         cores: Tuple of int, numbers of the cores to use; empty for all.
         gpu: str, CUDA's name of the GPU to use, or None.
-        trial: `TrialFolder` of the trial that runs, or None.
-        lock: `FileLock` of that trial.
-        process: `subprocess.Popen` of that trial.
     """
 
     cores: tuple[int, ...]
@@ -96,14 +93,7 @@ class Slot:
 
 
 def make_slots(workers: int) -> list[Slot]:
-    """Divide the machine: a GPU each in turn, or the cores.
-
-    Args:
-        workers: int, number of trials at a time.
-
-    Returns:
-        List of as many slots.
-    """
+    """Divide the machine among trials that run at a time: a GPU each in turn, or the cores."""
     gpus = visible_gpus()
     if gpus or workers == 1 or not hasattr(os, "sched_getaffinity"):
         return [Slot((), gpus[k % len(gpus)] if gpus else None) for k in range(workers)]
@@ -123,15 +113,7 @@ def visible_gpus() -> list[str]:
 
 
 def why_ended(code: int, time_limit: float | None, log: Path) -> str:
-    """Return a line that says why a process left no result.
-
-    Args:
-        code: int, its exit code; below 0 a signal.
-        time_limit: float, seconds that it had, or None.
-        log: Path of its output.
-
-    Returns:
-        The line as a str.
+    """Return a line that says why a process with an exit code, or a signal below 0, has no result.
 
     Example:
 

@@ -17,13 +17,7 @@ LAST = 8
 class Progress:
     """Shows a search on a terminal; elsewhere it prints a line for each trial that ends.
 
-    Use it as a context.
-
-    Args:
-        folder: `Folder` of the search.
-        oracle: str, name of its oracle.
-        expected: int, the greatest number of trials, or None.
-        console: `rich.console.Console` to show it on.
+    Use it as a context. `expected` is the greatest number of trials, or None if it is unknown.
     """
 
     def __init__(self, folder: Folder, oracle: str, expected: int | None, console: Console) -> None:
@@ -44,11 +38,7 @@ class Progress:
         self.live.stop()
 
     def show(self, running: Sequence[TrialFolder]) -> None:
-        """Bring what is shown up to date, once per second.
-
-        Args:
-            running: Sequence of the trials that this process runs.
-        """
+        """Show what has ended and what this process runs, once per second."""
         if time.monotonic() - self.last_shown < SECONDS_BETWEEN_TABLES:
             return
         self.last_shown = time.monotonic()

@@ -29,25 +29,12 @@ LIMITS = ("trials", "time_limit", "attempts")
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The settings of a search.
+    """The arguments of `search`, with every default filled in.
 
     Args:
         space: Mapping, the space as its file has it.
         data: str, what `load_dataset` takes.
-        image_size: int, height and width of the images in pixels.
         classes: int, number of classes of the data.
-        oracle: str, a key of `ORACLES`.
-        trials: int, the greatest number of trials, or None.
-        epochs: int, epochs per trial (with Hyperband: of the longest).
-        executions: int, trainings per trial, each from its own seed.
-        objective: str, a key of `OBJECTIVES`.
-        holdout: float, share of the training images that trials are judged by.
-        patience: int, epochs without a better accuracy after which a training stops, or None.
-        time_limit: float, seconds per trial, or None.
-        attempts: int, how often a trial may die of a signal before it counts as failed.
-        factor: int, Hyperband's reduction factor.
-        on_error: str, what to do about broken images, as in `load_dataset`.
-        seed: int, seed of everything.
         backend: str, backend of Keras, or None for Keras's own choice.
 
     Raises:

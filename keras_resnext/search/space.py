@@ -124,14 +124,7 @@ class Space:
         return tuple(self._parameter(name) for name in self.vary)
 
     def on(self, image_size: int, classes: int) -> Candidates:
-        """Bind the space to images: what a network costs depends on them.
-
-        Args:
-            image_size: int, height and width of the images in pixels.
-            classes: int, number of classes.
-
-        Returns:
-            The `Candidates`.
+        """Return the candidates for images of a size and classes, on which the cost depends.
 
         Raises:
             ValueError: If no network of the space is within the budget.
@@ -184,12 +177,6 @@ def load_space(path: str | Path) -> Space:
     The file is parsed, never run: all it may hold is `name = literal`, the names being the
     arguments of `Space`, and comments.
 
-    Args:
-        path: str, path of the file.
-
-    Returns:
-        The `Space`.
-
     Raises:
         ValueError: If the file cannot be read, holds anything else, or describes no space.
     """
@@ -207,17 +194,7 @@ def load_space(path: str | Path) -> Space:
 
 
 def space_from(arguments: Mapping[str, object]) -> Space:
-    """Return the space that the names and values of a file describe.
-
-    Args:
-        arguments: Mapping of the arguments of `Space`, as `Space.to_dict` returns them.
-
-    Returns:
-        The `Space`.
-
-    Raises:
-        ValueError: If a name is unknown or missing, or the values describe no space.
-    """
+    """Return the space of some arguments; a `ValueError` names one that is unknown or missing."""
     valid = [row.name for row in fields(Space)]
     for name in arguments:
         if name not in valid:

@@ -28,14 +28,7 @@ OUT_OF_MEMORY = ("MemoryError", "ResourceExhaustedError", "OutOfMemoryError", "X
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a trial.
-
-    Args:
-        arguments: Sequence of str: the folder, and how much of the machine to use.
-
-    Returns:
-        The exit code: 0 if a result was written, which may be a failure.
-    """
+    """Run the trial of a folder; the exit code is 0 if a result was written, even of a failure."""
     parser = argparse.ArgumentParser(prog="keras_resnext.search.trial")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--cores", type=lambda text: [int(core) for core in text.split(",")])
@@ -57,15 +50,9 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def run(folder: TrialFolder) -> dict:
-    """Train the network of a trial, as often as it says, each time from another seed.
+    """Train the network of a trial, as often as it says, and return the content of result.json.
 
     Executions that finished before the process was killed are not repeated.
-
-    Args:
-        folder: `TrialFolder` with trial.json.
-
-    Returns:
-        The content of result.json: the score, and means over the executions.
     """
     from keras_resnext.data.datasets import load_dataset
 
@@ -85,14 +72,6 @@ def hold_out(dataset: "Dataset", fraction: float, seed: int) -> "Dataset":
     """Return the data that a search sees: the test part replaced by a part of the training images.
 
     The test part stays out of the search, so that it can say what the search was worth.
-
-    Args:
-        dataset: `Dataset` that `load_dataset` returns.
-        fraction: float, share of each class of the training part.
-        seed: int, seed of the choice.
-
-    Returns:
-        The `Dataset`.
     """
     from keras_resnext.data.parts import split
 
@@ -139,17 +118,7 @@ def _load_previous(model: "keras.Model", previous: Path, run: str) -> None:
 
 
 def summarize(summaries: Sequence[Mapping], objective: str) -> dict:
-    """Return what a trial is judged by, from the summaries of its executions.
-
-    Args:
-        summaries: Sequence of mappings, as `training.train.train` returns them.
-        objective: str, a key of `OBJECTIVES`.
-
-    Returns:
-        A dictionary: the score; the mean top-1 accuracy and loss on the held-out part, and the
-        spread of the accuracies; images per second in training; seconds and epochs of all
-        executions together.
-    """
+    """Return the score of a trial, and means and sums of the summaries of its executions."""
     top1 = [row["test_top1"] for row in summaries]
     rates = [row["images_per_second"] for row in summaries if row["images_per_second"]]
     means = {

@@ -195,7 +195,7 @@ def test_a_broken_image_to_calibrate_with_is_named(capsys, run_folder, pictures,
 
 WRONG = [
     ({"format": "onx"}, 'Unknown format "onx". Did you mean "onnx"?'),
-    ({"precision": "int4"}, "`precision` must be one of 'float32', 'bfloat16', 'int8'"),
+    ({"precision": "int4"}, 'Unknown precision "int4". Did you mean "int8"?'),
     ({"precision": "int8"}, "not in int8, which onnx, openvino, litert can be"),
     ({"path": "model.onnx"}, 'The format "savedmodel" needs the name of a folder'),
     ({"path": "."}, '"." exists already'),
