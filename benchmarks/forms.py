@@ -24,10 +24,11 @@ def block(form, batch):
 
     from keras_resnext import ResNetConfig
     from keras_resnext.models.blocks import Place, residual_block
+    from keras_resnext.models.keras_layers import KerasLayers
 
     config = ResNetConfig(cardinality=32, width_per_group=4, form=form)
     image = keras.Input((56, 56, 256))
-    model = keras.Model(image, residual_block(image, config, Place("block", 64)))
+    model = keras.Model(image, residual_block(KerasLayers(config), image, Place("block", 64)))
     x = tf.random.normal((batch, 56, 56, 256))
 
     @tf.function

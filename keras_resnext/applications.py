@@ -16,7 +16,11 @@ from keras_resnext.layers import ImageInput, Preprocessing
 from keras_resnext.layers.image_input import IMAGENET
 from keras_resnext.models import variants
 from keras_resnext.models.baselines import baseline, is_baseline
-from keras_resnext.models.builders import build_features, finish, undisturbed
+from keras_resnext.models.builders import (
+    build_features,
+    undisturbed,
+    with_auxiliary_classifiers,
+)
 from keras_resnext.models.config import NetworkConfig
 from keras_resnext.models.description import can_be_described, describe, description
 from keras_resnext.weights.files import find_weights, given_tensors, published
@@ -329,7 +333,7 @@ def _build(
     elif pooling:
         x = POOLINGS[pooling](name=f"{pooling}_pool")(x)
     network = keras.Model(_source(image), x, name=name)
-    return finish(network, config, classifier) if classifier else network
+    return with_auxiliary_classifiers(network, config, classifier) if classifier else network
 
 
 def _application(name: str) -> Callable[..., keras.Model]:

@@ -43,6 +43,19 @@ def _functions():
 
 
 @pytest.fixture
+def eagerly():
+    """On TensorFlow: nothing is traced, which takes seconds, but for input pipelines."""
+    if keras.backend.backend() != "tensorflow":
+        yield
+        return
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
 def toy(tmp_path):
     """An .npz of two classes, dark and bright."""
     labels = np.arange(64) % 2

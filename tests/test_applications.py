@@ -177,13 +177,15 @@ def test_shortcut_a_subsamples_and_appends_zeros():
     x = _images(1, 8)
     for layout in ("channels_last", "channels_first"):
         keras.config.set_image_data_format(layout)
-        from keras_resnext.models.blocks import Place, shortcut
+        from keras_resnext.models.blocks import Place
+        from keras_resnext.models.keras_layers import KerasLayers
+        from keras_resnext.models.shortcuts import zero_padded
 
         config = TINY.replace(shortcut="A")
         place = Place("block", planes=16, strides=2)
         shape = (8, 8, 3) if layout == "channels_last" else (3, 8, 8)
         inputs = keras.Input(shape)
-        model = keras.Model(inputs, shortcut(inputs, inputs, config, place))
+        model = keras.Model(inputs, zero_padded(KerasLayers(config), inputs, inputs, place))
         expected = np.concatenate([x[:, ::2, ::2], np.zeros((1, 4, 4, 61))], axis=-1)
         if layout == "channels_last":
             found = model.predict(x, verbose=0)

@@ -12,7 +12,7 @@ import keras_resnext
 from keras_resnext.models import variants
 
 ROOT = pathlib.Path(keras_resnext.__file__).parent
-EVERYONE_MAY = {"checks", "errors", "imagenet", "processor", "version"}
+EVERYONE_MAY = {"channels", "checks", "errors", "imagenet", "processor", "version"}
 # What else each part may import of the others.
 ALLOWED = {
     "layers": set(),

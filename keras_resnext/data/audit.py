@@ -32,14 +32,7 @@ class Audit:
 
 
 def audit_dataset(dataset: Dataset) -> Audit:
-    """Count, measure, decode and compare all images of a data set.
-
-    Args:
-        dataset: `Dataset` from `load_dataset(..., on_error="skip")`.
-
-    Returns:
-        `Audit`.
-    """
+    """Count, measure, decode and compare all images of a data set, broken ones left out."""
     parts = (dataset.train, dataset.test)
     tallies = [np.bincount(labels_of(part), minlength=dataset.classes) for part in parts]
     broken = dict(dataset.skipped)

@@ -232,17 +232,7 @@ def _calls(text: str) -> list[Call]:
 def apply_steps(
     images: tf.Tensor, seed: tf.Tensor, augmentation: Augmentation, size: int
 ) -> tf.Tensor:
-    """Apply each step, with a seed of its own, to images that are cropped already.
-
-    Args:
-        images: uint8 tensor of shape (batch, size, size, channels).
-        seed: Two integers.
-        augmentation: `Augmentation`; its crop is not applied.
-        size: int, edge of the images in pixels.
-
-    Returns:
-        uint8 tensor of shape (batch, size, size, channels).
-    """
+    """Apply each step, with a seed of its own, to images (batch, size, size, channels)."""
     for place, step in enumerate(augmentation.steps):
         images = step(images, fold(seed, place), size)
     return images

@@ -243,11 +243,6 @@ def _common_edge(part: Part) -> tuple[int, ...]:
 def fill_cache(part: Part, resize: Resize, plan: CachePlan) -> Store | None:
     """Do what a plan says.
 
-    Args:
-        part: `Part` of a data set.
-        resize: `Resize` of decoded images.
-        plan: `CachePlan` from `plan_cache`.
-
     Returns:
         `Store`, or None for `Records` of which nothing is kept: they are read in each epoch.
 

@@ -26,16 +26,9 @@ Images = Iterator[tuple[np.ndarray, int]]
 
 
 def write_file(parent: Path, part: Part, resize: Resize, images: Callable[[], Images]) -> Path:
-    """Write a cache if there is none that is whole.
+    """Write a cache below a folder, unless there is one that is whole, and return its path.
 
-    Args:
-        parent: Path of the folder for caches.
-        part: `Part` of a data set.
-        resize: `Resize` of the images.
-        images: Function that returns an iterator of resized images and their labels.
-
-    Returns:
-        Path of the cache.
+    `images` is called if they are needed, for an iterator of resized images and their labels.
     """
     folder = parent / _key(part, resize)
     if not _is_whole(folder):

@@ -43,13 +43,7 @@ class Crop:
 
 
 def decode(contents: tf.Tensor) -> tf.Tensor:
-    """Decode a JPEG, PNG, GIF (its first frame), BMP or WebP, upright.
-
-    Args:
-        contents: string scalar, the bytes of the file.
-
-    Returns:
-        uint8 tensor of shape (height, width, 3).
+    """Decode a JPEG, PNG, GIF (its first frame), BMP or WebP: uint8 (height, width, 3), upright.
 
     Raises:
         tf.errors.InvalidArgumentError: If it is none of these, or broken.
@@ -63,18 +57,10 @@ def decode(contents: tf.Tensor) -> tf.Tensor:
 
 
 def decode_crop(contents: tf.Tensor, relative: tf.Tensor, size: int) -> tf.Tensor:
-    """Decode a part of an image, no more of it and no finer than needed, and resize it.
+    """Decode a part of an image, a row of `relative_windows`, and resize it to a square.
 
     A JPEG is decoded within the window only, by the fast integer transform, and at a half, a
     quarter or an eighth if the window is that much larger than `size`.
-
-    Args:
-        contents: string scalar, the bytes of the file.
-        relative: float32 tensor of shape (4,), a row of `relative_windows`.
-        size: int, edge of the square in pixels.
-
-    Returns:
-        uint8 tensor of shape (size, size, 3).
     """
 
     def plain() -> tf.Tensor:
@@ -161,11 +147,7 @@ def relative_windows(draws: tf.Tensor, crop: Crop) -> tf.Tensor:
 
 
 def fit_windows(relative: tf.Tensor, shape: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Fit windows into an image; one that would stick out is cut to the image.
-
-    Args:
-        relative: float32 tensor of shape (..., 4), from `relative_windows`.
-        shape: int32 tensor, (height, width) of the image, or (..., 2) of each.
+    """Fit `relative_windows` into images of a shape (..., 2); what would stick out is cut off.
 
     Returns:
         Corner (top, left) and extent (height, width), float32 of shape (..., 2), whole numbers.

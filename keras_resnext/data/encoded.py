@@ -29,11 +29,7 @@ def encoded_stream(part: Part) -> tf.data.Dataset:
 
 
 def numbered_stream(records: Records, seed: tf.Tensor | None) -> tf.data.Dataset:
-    """Read the records that belong to a part.
-
-    Args:
-        records: `Records` of the part.
-        seed: Two integers, seed of the order of files; None for the stored order.
+    """Read the records that belong to a part, the files in the order of a seed if there is one.
 
     Returns:
         tf.data.Dataset of (place in the part, contents, label).

@@ -329,19 +329,10 @@ def mix_batch(
     epoch: tf.Tensor | int = 0,
     maps: Callable | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Mix a batch by what the epoch and a draw choose.
+    """Mix a batch by what the epoch, from 0, and a draw choose.
 
-    Args:
-        images: Floating tensor of shape (batch, height, width, channels); `mixing.loads` batches in
-            one.
-        labels: Floating tensor of shape (batch, classes), of as many.
-        seed: Two integers.
-        mixing: `Mixing`.
-        epoch: int64 scalar, from 0.
-        maps: Function from images and labels to class activation maps, for SnapMix.
-
-    Returns:
-        Images and labels of one batch.
+    Images and labels are those of `mixing.loads` batches, the result is one; `maps` is a function
+    from images and labels to class activation maps, for SnapMix.
     """
     images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
     count = tf.shape(images)[0] // mixing.loads

@@ -11,14 +11,10 @@ def fold(seed: tf.Tensor, number: int) -> tf.Tensor:
 
 
 def inside_boxes(shape: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
-    """Return which pixels of a batch lie in the box of their image.
+    """Return which pixels of a batch of a shape lie in the box of their image.
 
-    Args:
-        shape: int32 tensor, (batch, height, width, channels).
-        boxes: int32 tensor of shape (batch, 4): top, left, bottom, right; the last two exclusive.
-
-    Returns:
-        bool tensor of shape (batch, height, width).
+    A box is top, left, bottom, right, int32; the last two exclusive. The result is bool of shape
+    (batch, height, width).
     """
 
     def within(axis: int) -> tf.Tensor:

@@ -25,13 +25,9 @@ EPOCH_STRIDE = 1 << 32
 def shuffled_places(
     training: Training, epochs: int | None, salt: int = 0, start: tuple[int, int] = (0, 0)
 ) -> tf.data.Dataset:
-    """Return the places of all images in an order of its own for each epoch.
+    """Return the places of all images, in an order of its own for each epoch and salt.
 
-    Args:
-        training: `Training`, with a store.
-        epochs: As in `training_batches`.
-        salt: int, another for each order of the same epoch.
-        start: As in `assemble`.
+    `epochs` and `start` are as in `pipeline.assemble`.
 
     Returns:
         tf.data.Dataset of (place, epoch, window).
@@ -57,13 +53,9 @@ def shuffled_places(
 def shuffled_records(
     training: Training, epochs: int | None, salt: int = 0, start: tuple[int, int] = (0, 0)
 ) -> tf.data.Dataset:
-    """Return records, which are read one by one and shuffled in a buffer.
+    """Return records, which are read one by one, and shuffled in a buffer.
 
-    Args:
-        training: `Training`, without a store.
-        epochs: As in `training_batches`.
-        salt: int, another for each order of the same epoch.
-        start: As in `assemble`; what lies before it is read, since records cannot be skipped.
+    As `shuffled_places`, but what lies before the start is read: records cannot be skipped.
 
     Returns:
         tf.data.Dataset of (contents, label, place, epoch, window).

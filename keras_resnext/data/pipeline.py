@@ -193,13 +193,9 @@ def prepare_training(
     teacher_probabilities: np.ndarray | None = None,
     worker: tuple[int, int] = (0, 1),
 ) -> Training:
-    """Check everything, and fill the cache.
+    """Check everything, and fill the cache: the arguments are those of `training_batches`.
 
-    Args:
-        dataset: And all others as in `training_batches` or `Training`.
-
-    Returns:
-        `Training`, which `assemble` takes.
+    `teacher_probabilities` and `worker` are as in `Training`, the former as an array.
     """
     batch_size = batch_size or dataset.batch_size
     if batch_size % worker[1]:
@@ -244,15 +240,7 @@ def _on_cpu(array: np.ndarray | None) -> tf.Tensor | None:
 
 
 def stored_size(dataset: Dataset, augmentation: Augmentation) -> Resize:
-    """Return how decoded training images are resized: whole, as for testing, if they are cropped.
-
-    Args:
-        dataset: `Dataset`, for its image size.
-        augmentation: `Augmentation`.
-
-    Returns:
-        `Resize`.
-    """
+    """Return how stored training images are resized: whole, as for testing, if cropped later."""
     size = dataset.image_size
     return Resize(round(size * TEST_MARGIN), None) if augmentation.crop else Resize(size, size)
 
@@ -313,11 +301,7 @@ def cropped_batches(
 ) -> tf.data.Dataset:
     """Return shuffled batches of images of the right size, not augmented yet but for their crop.
 
-    Args:
-        training: `Training` from `prepare_training`.
-        epochs: As in `training_batches`.
-        salt: int, another for each order of the same epoch.
-        start: As in `assemble`.
+    `salt` makes another order of the same epoch; the rest is as in `assemble`.
 
     Returns:
         tf.data.Dataset of images (batch, size, size, channels), labels, places and epochs.
@@ -362,13 +346,8 @@ def cropped_batches(
 def crop_one(training: Training, image: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
     """Bring one image to the size that the network sees, by the random crop of the augmentation.
 
-    Args:
-        training: `Training` from `prepare_training`.
-        image: int64 scalar, its place in the store, or string scalar, the bytes of its file.
-        window: A row of `order.epoch_windows`, or of `pixel_windows` for stored pixels.
-
-    Returns:
-        uint8 tensor of shape (size, size, channels).
+    `image` is its place in the store or the bytes of its file, `window` a row of
+    `order.epoch_windows`, or of `pixel_windows` for stored pixels.
     """
     crop, size, store = training.augmentation.crop, training.size, training.store
     encoded = image if image.dtype == tf.string else store.encoded(image)
@@ -385,15 +364,7 @@ def _square(training: Training) -> Resize:
 
 
 def finish_batch(training: Training, parts: tuple) -> tuple:
-    """Augment, normalize, label and mix.
-
-    Args:
-        training: `Training` from `prepare_training`.
-        parts: One batch, or two: images, labels, places and epoch of each.
-
-    Returns:
-        float32 images and labels.
-    """
+    """Augment, normalize, label and mix one batch, or two in `parts`, from `cropped_batches`."""
     images, labels, places, epochs = (tf.concat(column, 0) for column in zip(*parts, strict=True))
     seed = tf.stack([epoch_seed(training.seed, epochs[0]), -1 - places[0]])
     images = apply_steps(images, seed, training.augmentation, training.size)
@@ -518,12 +489,8 @@ def _test_images(part: Part, store: Store | None, resize: Resize) -> tf.data.Dat
 def test_edge(dataset: Dataset, crop: float | None = None) -> int:
     """Return the shorter side, in pixels, that test images are resized to before the middle crop.
 
-    Args:
-        dataset: `Dataset`; if training crops by default, the edge is larger than the image size.
-        crop: float, share of the edge that is seen, instead of that default.
-
-    Returns:
-        int.
+    `crop` is the share of it that is seen; by default the edge is larger than the image size only
+    if training crops.
     """
     if crop is not None:
         return int(dataset.image_size / crop)
@@ -535,15 +502,7 @@ test_edge.__test__ = False
 
 
 def normalize(images: tf.Tensor, dataset: Dataset) -> tf.Tensor:
-    """Turn pixels into what networks are fed with.
-
-    Args:
-        images: uint8 tensor of shape (..., width, 3) or, gray, (..., width, 1).
-        dataset: `Dataset`, for its mean and std.
-
-    Returns:
-        float32 tensor of shape (..., width, 3).
-    """
+    """Turn uint8 pixels (..., width, 3 or, gray, 1) into what networks are fed with."""
     if images.shape[-1] == 1:
         images = tf.repeat(images, 3, axis=-1)
     mean, std = (np.array(v, "float32") for v in (dataset.mean, dataset.std))

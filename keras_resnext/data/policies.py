@@ -145,14 +145,9 @@ def sharpness(image: tf.Tensor, value: float) -> tf.Tensor:
 
 
 def affine(image: tf.Tensor, matrix: Sequence[tf.Tensor | float]) -> tf.Tensor:
-    """Take each pixel from where a matrix points, the nearest; gray beyond the image.
+    """Take each pixel from where a matrix of six numbers points, as `PIL.Image.transform` does.
 
-    Args:
-        image: uint8 tensor of shape (height, width, channels).
-        matrix: Six numbers, as of `PIL.Image.transform`.
-
-    Returns:
-        uint8 tensor of the same shape.
+    The nearest pixel; gray beyond the image.
     """
     a, b, c, d, e, f = (tf.cast(number, tf.float32) for number in matrix)
     # Pillow asks at the middles of pixels and cuts; this operation asks at corners and rounds.
@@ -349,16 +344,7 @@ def apply_operation(
 ) -> tf.Tensor:
     """Apply the operation whose name has that number.
 
-    Args:
-        image: uint8 tensor of shape (height, width, channels).
-        number: int32 scalar.
-        value: float32 scalar.
-        draw: float32 scalar from 0 to 1; below 1/2, a signed value is applied in the other
-            direction.
-        names: Sequence of str, names of operations.
-
-    Returns:
-        uint8 tensor of the same shape.
+    A draw below 1/2 applies a signed value in the other direction.
     """
 
     def case(name: str) -> Callable:
@@ -411,21 +397,10 @@ def aug_mix(
     levels: int = 10,
     most: float = 0.3,
 ) -> tf.Tensor:
-    """Blend an image with a mixture of chains of operations.
+    """Blend an image with a mixture of `width` chains of 1 to `depth` operations.
 
     "AugMix: A Simple Data Processing Method to Improve Robustness and Uncertainty", algorithm 1,
-    without its consistency loss; alpha is 1.
-
-    Args:
-        image: uint8 tensor of shape (height, width, channels).
-        seed: Two integers.
-        width: int, number of chains.
-        depth: int, most operations of a chain; each has from 1 to that many.
-        levels: int, number of levels to draw from, evenly spaced.
-        most: float, the highest of them.
-
-    Returns:
-        uint8 tensor of the same shape.
+    without its consistency loss; alpha is 1. Levels are drawn from `levels` of them, up to `most`.
     """
     strengths = [most * (k + 1) / levels for k in range(levels)]
     values = [[OPERATIONS[name].value(level) for level in strengths] for name in AUGMIX]

@@ -269,15 +269,12 @@ def example_batch(dataset: Dataset, count: int, **options: object) -> tuple[np.n
     """Return images as a network will see them, back as pixels, and their labels.
 
     Args:
-        dataset: `Dataset` from `load_dataset`.
+        dataset: `Dataset`.
         count: int, number of images.
         **options: Arguments of `training_batches`.
 
     Returns:
         uint8 array (count, size, size, 3) and float32 array (count, classes).
-
-    Raises:
-        ValueError: As `training_batches`; for a count that is not above 0.
     """
     check("count", count, integer(1))
     training = prepare_training(dataset, min(count, len(dataset.train)), **options)

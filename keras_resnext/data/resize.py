@@ -38,16 +38,7 @@ def resize_image(image: tf.Tensor, resize: Resize) -> tf.Tensor:
 
 
 def resize_and_crop(image: tf.Tensor, edge: int, size: int) -> tf.Tensor:
-    """Resize the shorter side and crop the middle; leave an image of that size alone.
-
-    Args:
-        image: uint8 tensor of shape (height, width, channels).
-        edge: int, pixels of the shorter side, at least `size`.
-        size: int, edge of the square in pixels.
-
-    Returns:
-        uint8 tensor of shape (size, size, channels).
-    """
+    """Resize the shorter side and crop the middle; leave an image of that size alone."""
     shape = tf.shape(image)[:2]
 
     def resized() -> tf.Tensor:

@@ -16,13 +16,7 @@ from keras_resnext.data.sources.folders import without
 
 
 def without_undecodable(dataset: Dataset) -> Dataset:
-    """Decode every image file once, and leave out those that fail.
-
-    Args:
-        dataset: `Dataset`.
-
-    Returns:
-        `Dataset`, with what was left out in `skipped`.
+    """Decode every image file once, and move those that fail to `Dataset.skipped`.
 
     Raises:
         ValueError: If nothing is left to train on, or to test on; the files are named.

@@ -1,11 +1,11 @@
 """Attention over channels: squeeze-excite, efficient channel attention, selective kernel."""
 
 import functools
-import math
 
 import keras
 from keras import ops
 
+from keras_resnext.channels import neighbors, reduced_channels
 from keras_resnext.checks import Rule, check, integer, optional
 from keras_resnext.layers.batch_norm import BatchNormalization
 from keras_resnext.layers.image_layer import ImageLayer
@@ -135,10 +135,9 @@ class EfficientChannelAttention(_Attention):
 
     def build(self, input_shape: tuple) -> None:
         channels = input_shape[self.channel_axis]
-        nearest_odd = int((math.log2(channels) + 1) / 2) | 1
         self.conv = keras.layers.Conv1D(
             1,
-            self.kernel_size or max(nearest_odd, 3),
+            self.kernel_size or neighbors(channels),
             padding="same",
             data_format="channels_last",
             activation="sigmoid",
@@ -233,24 +232,6 @@ class SelectiveKernel(_Attention):
     def get_config(self) -> dict:
         own = {"reduced": self.reduced, "momentum": self.momentum, "epsilon": self.epsilon}
         return {**super().get_config(), **own}
-
-
-def reduced_channels(channels: int, ratio: float, divisor: int, keep: float = 0.0) -> int:
-    """Return the multiple of `divisor` nearest to `channels * ratio`, at least `divisor`.
-
-    Args:
-        channels: int, number of channels.
-        ratio: float, share of the channels that is wanted.
-        divisor: int, divisor of the result.
-        keep: float, least share of `channels * ratio` that may result; below it, round up.
-
-    Example:
-    >>> reduced_channels(256, 1 / 16, 8), reduced_channels(64, 1 / 16, 8)
-    (16, 8)
-    """
-    wanted = channels * ratio
-    nearest = max(divisor, int(wanted + divisor / 2) // divisor * divisor)
-    return nearest if nearest >= keep * wanted else nearest + divisor
 
 
 def _means(inputs: keras.KerasTensor, axes: tuple) -> keras.KerasTensor:

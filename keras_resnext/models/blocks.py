@@ -1,45 +1,32 @@
-"""Residual blocks. Each docstring is the formula of what it builds; x is its input.
+"""Residual blocks. Each docstring is the formula of what it makes; x is its input.
 
-DropBlock, where the configuration has it, follows every batch norm of the last two stages.
+A kind of block is a row of `BLOCKS`, a way to halve the image one of `DOWNSAMPLINGS`. DropBlock
+follows every norm of the last two stages if the configuration has it. Nothing here imports Keras.
 """
 
-import dataclasses
-import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
-from keras import layers, ops
+from keras_resnext.models.attention import ATTENTIONS, no_problems, subsampled_or_dilated
+from keras_resnext.models.primitives import Map, Primitives
+from keras_resnext.models.shortcuts import SHORTCUTS
 
-from keras_resnext.layers import (
-    BlurPool2D,
-    DropBlock2D,
-    DropPath,
-    EfficientChannelAttention,
-    SelectiveKernel,
-    SqueezeExcite,
-)
-from keras_resnext.layers.attention import reduced_channels
-from keras_resnext.models.config import EXPANSION, SELECTIVE_KERNELS
-from keras_resnext.models.primitives import (
-    channel_axis,
-    conv_norm_act,
-    convolution,
-    norm,
-    norm_act,
-    regularizer,
-)
+if TYPE_CHECKING:
+    from keras_resnext.models.config import ResNetConfig
 
 
-@dataclasses.dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Where a block stands: what it has to know besides the configuration.
 
     Attributes:
-        name: what the names of its layers begin with.
-        planes: its width, see `ResNetConfig.filters`.
-        strides: its stride.
-        projects: whether its shortcut has a convolution even where the shapes agree.
-        activates: whether it ends in an activation.
-        drop_path: its rate of stochastic depth.
-        drop_block: the scale of DropBlock's seeds in its stage, 0 for none.
+        name: str, what the names of its layers begin with.
+        planes: int, its width, see `ResNetConfig.filters`.
+        strides: int, its stride.
+        projects: bool, whether its shortcut has a convolution even where the shapes agree.
+        activates: bool, whether it ends in an activation.
+        drop_path: float, its rate of stochastic depth.
+        drop_block: float, the scale of DropBlock's seeds, 0 for no DropBlock.
     """
 
     name: str
@@ -51,314 +38,283 @@ class Place:
     drop_block: float = 0.0
 
 
-def residual_block(x, config, place):
-    """The block that the configuration names, in its place."""
-    return (preactivation if config.preactivation else postactivation)(x, config, place)
-
-
-def postactivation(x, config, place):
+def residual_block(net: Primitives, x: Map, place: Place) -> Map:
     """ReLU(shortcut(x) + attention(BN(branch(x))))."""
-    y = BRANCHES[config.block](x, config, place)
-    last = {"basic": "conv2"}.get(config.block, "conv3")
-    y = _norm_drop(y, config, place, last, closes=True)
-    y = _add(shortcut(x, x, config, place), _attend(y, config, place), place)
-    return layers.ReLU(name=f"{place.name}_out")(y) if place.activates else y
+    if net.config.preactivation:
+        return preactivation_block(net, x, place)
+    branch = BLOCKS[net.config.block].branch
+    y, last = branch(net, x, place)
+    y = net.norm_drop(y, last, place.drop_block, zeros=net.config.zero_gamma)
+    y = joined(net, x, x, y, place)
+    return net.relu(y, f"{place.name}_out") if place.activates else y
 
 
-def preactivation(x, config, place):
+def preactivation_block(net: Primitives, x: Map, place: Place) -> Map:
     """shortcut(x') + attention(branch(x')), x' = ReLU(BN(x))."""
-    active = norm_act(x, config, f"{place.name}_preact")
-    y = BRANCHES[config.block](active, config, place)
-    return _add(shortcut(x, active, config, place), _attend(y, config, place), place)
+    active = net.norm_relu(x, f"{place.name}_preact")
+    y, _ = BLOCKS[net.config.block].branch(net, active, place)
+    return joined(net, x, active, y, place)
 
 
-def basic(x, config, place):
-    """[3x3, BN, ReLU, 3x3](x)."""
-    y = spatial(x, config, place, "conv1", place.planes, place.strides, 1)
-    return convolution(y, config, place.planes, 3, f"{place.name}_conv2")
+def joined(net: Primitives, x: Map, active: Map, y: Map, place: Place) -> Map:
+    """shortcut(x) + drop_path(attention(y))."""
+    shortcut = SHORTCUTS[net.config.shortcut].make(net, x, active, place)
+    attention = ATTENTIONS[net.config.attention].output
+    if attention:
+        y = attention(net, y, f"{place.name}_attention")
+    if place.drop_path:
+        y = net.drop_path(y, place.drop_path, f"{place.name}_drop_path")
+    return y if shortcut is None else net.add([shortcut, y], f"{place.name}_add")
 
 
-def bottleneck(x, config, place):
-    """[1x1, BN, ReLU, 3x3 grouped, BN, ReLU, 1x1](x), in one of its three equivalent forms."""
-    return FORMS[config.form](x, config, place)
+def basic(net: Primitives, x: Map, place: Place) -> tuple[Map, str]:
+    """[3x3, BN, ReLU, 3x3](x), and the name of the last convolution."""
+    last = f"{place.name}_conv2"
+    y = middle(net, x, place, f"{place.name}_conv1", place.planes, place.strides, 1)
+    return net.convolution(y, place.planes, 3, last), last
 
 
-BRANCHES = {kind: basic if kind == "basic" else bottleneck for kind in EXPANSION}
+def bottleneck(net: Primitives, x: Map, place: Place) -> tuple[Map, str]:
+    """[1x1, BN, ReLU, 3x3 of C groups, BN, ReLU, 1x1](x), and the name of the last convolution."""
+    config, last = net.config, f"{place.name}_conv3"
+    width, groups = config.width(place.planes), config.cardinality
+    if config.form != "c":
+        return BRANCHED_FORMS[config.form](net, x, place, width // groups, last), last
+    y = _first_and_middle(net, x, place, width, groups)
+    return net.convolution(y, config.channels(place.planes), 1, last), last
 
 
-def form_a(x, config, place):
+def _first_and_middle(net: Primitives, x: Map, place: Place, width: int, groups: int) -> Map:
+    """[1x1, BN, ReLU, 3x3, BN, ReLU](x)."""
+    on_1x1, on_3x3 = 1, place.strides
+    if net.config.stride_on == "1x1":
+        on_1x1, on_3x3 = on_3x3, on_1x1
+    y = net.conv_norm_relu(x, width, 1, f"{place.name}_conv1", on_1x1, drop_block=place.drop_block)
+    return middle(net, y, place, f"{place.name}_conv2", width, on_3x3, groups)
+
+
+def summed_branches(net: Primitives, x: Map, place: Place, width: int, last: str) -> Map:
     """The sum of C branches, [1x1, BN, ReLU, 3x3, BN, ReLU, 1x1](x) each."""
+    outputs = net.config.channels(place.planes)
     paths = [
-        convolution(path, config, _outputs(config, place), 1, f"{place.name}_path{i}_conv3")
-        for i, path in enumerate(_paths(x, config, place), start=1)
+        net.convolution(path, outputs, 1, f"{place.name}_path{number}_conv3")
+        for number, path in enumerate(_branches(net, x, place, width), start=1)
     ]
-    return layers.Add(name=f"{place.name}_paths")(paths) if len(paths) > 1 else paths[0]
+    return net.add(paths, f"{place.name}_paths") if len(paths) > 1 else paths[0]
 
 
-def form_b(x, config, place):
+def concatenated_branches(net: Primitives, x: Map, place: Place, width: int, last: str) -> Map:
     """1x1(the concatenation of C branches, [1x1, BN, ReLU, 3x3, BN, ReLU](x) each)."""
-    paths = _paths(x, config, place)
-    if len(paths) > 1:
-        joined = layers.Concatenate(channel_axis(), name=f"{place.name}_paths")(paths)
-    else:
-        joined = paths[0]
-    return convolution(joined, config, _outputs(config, place), 1, f"{place.name}_conv3")
+    paths = _branches(net, x, place, width)
+    y = net.concatenate(paths, f"{place.name}_paths") if len(paths) > 1 else paths[0]
+    return net.convolution(y, net.config.channels(place.planes), 1, last)
 
 
-def form_c(x, config, place):
-    """[1x1, BN, ReLU, 3x3 of C groups, BN, ReLU, 1x1](x)."""
-    y = _first_and_spatial(x, config, place, config.width(place.planes), config.cardinality)
-    return convolution(y, config, _outputs(config, place), 1, f"{place.name}_conv3")
-
-
-FORMS = {"a": form_a, "b": form_b, "c": form_c}
-
-
-def _paths(x, config, place):
+def _branches(net: Primitives, x: Map, place: Place, width: int) -> list[Map]:
     """The C branches of forms (a) and (b), each of one group."""
-    width = config.width(place.planes) // config.cardinality
-    places = [
-        dataclasses.replace(place, name=f"{place.name}_path{i}")
-        for i in range(1, config.cardinality + 1)
+    return [
+        _first_and_middle(net, x, place._replace(name=f"{place.name}_path{number}"), width, 1)
+        for number in range(1, net.config.cardinality + 1)
     ]
-    return [_first_and_spatial(x, config, path, width, 1) for path in places]
 
 
-def _first_and_spatial(x, config, place, width, groups):
-    on_1x1, on_3x3 = (place.strides, 1) if config.stride_on == "1x1" else (1, place.strides)
-    y = _conv_norm_act(x, config, place, "conv1", width, 1, strides=on_1x1)
-    return spatial(y, config, place, "conv2", width, on_3x3, groups)
+# The other two of the three equivalent forms of the ResNeXt block; (c) is `bottleneck` itself.
+BRANCHED_FORMS = {"a": summed_branches, "b": concatenated_branches}
 
 
-def spatial(x, config, place, part, width, strides, groups):
-    """[3x3 or what takes its place, BN, ReLU](x), blurred or averaged where it halves the image."""
-    kind = config.attention if config.attention in SELECTIVE_KERNELS else config.block
-    if strides == 1 or config.downsample == "stride":
-        return SPATIAL[kind](x, config, place, part, width, strides, groups)
-    y = SPATIAL[kind](x, config, place, part, width, 1, groups)
-    return DOWNSAMPLINGS[config.downsample](strides, name=f"{place.name}_{part}_pool")(y)
+def middle(
+    net: Primitives, x: Map, place: Place, name: str, width: int, strides: int, groups: int
+) -> Map:
+    """[3x3 or what replaces it, BN, ReLU](x), and a pooling if that halves the image."""
+    make = ATTENTIONS[net.config.attention].middle or BLOCKS[net.config.block].middle
+    pool = DOWNSAMPLINGS[net.config.downsample]
+    if strides == 1 or pool is None:
+        return make(net, x, place, name, width, strides, groups)
+    y = make(net, x, place, name, width, 1, groups)
+    return pool(net, y, strides, f"{name}_pool")
 
 
-def grouped(x, config, place, part, width, strides, groups):
-    """[3x3 grouped, BN, ReLU](x)."""
-    return _conv_norm_act(x, config, place, part, width, 3, strides, groups)
+def grouped(
+    net: Primitives, x: Map, place: Place, name: str, width: int, strides: int, groups: int
+) -> Map:
+    """[3x3 of C groups, BN, ReLU](x)."""
+    return net.conv_norm_relu(x, width, 3, name, strides, groups, drop_block=place.drop_block)
 
 
-def separable(x, config, place, part, width, strides, groups):
+def separable(
+    net: Primitives, x: Map, place: Place, name: str, width: int, strides: int, groups: int
+) -> Map:
     """[3x3 depthwise, BN, ReLU, 1x1, BN, ReLU](x)."""
-    y = _conv_norm_act(x, config, place, f"{part}_depthwise", width, 3, strides, width)
-    return _conv_norm_act(y, config, place, part, width, 1)
+    drop = place.drop_block
+    y = net.conv_norm_relu(x, width, 3, f"{name}_depthwise", strides, width, drop_block=drop)
+    return net.conv_norm_relu(y, width, 1, name, drop_block=drop)
 
 
-def multi_kernel(x, config, place, part, width, strides, groups):
+def multi_kernel(
+    net: Primitives, x: Map, place: Place, name: str, width: int, strides: int, groups: int
+) -> Map:
     """ReLU(BN([3x3(x1), 5x5(x2)])), x1 and x2 the halves of the channels."""
-    first, second = ops.split(x, 2, axis=channel_axis())
-    name, half = f"{place.name}_{part}", (width // 2, groups // 2)
-    convolve = functools.partial(convolution, use_bias=config.bias_before_norm)
+    first, second = net.split(x, 2)
+    half, groups, bias = width // 2, groups // 2, net.config.bias_before_norm
     paths = [
-        convolve(first, config, half[0], 3, f"{name}_path1", strides, half[1]),
-        convolve(second, config, half[0], 5, f"{name}_path2", strides, half[1]),
+        net.convolution(first, half, 3, f"{name}_path1", strides, groups, use_bias=bias),
+        net.convolution(second, half, 5, f"{name}_path2", strides, groups, use_bias=bias),
     ]
-    return _joined_norm_act(paths, config, place, part)
+    return net.norm_relu(net.concatenate(paths, f"{name}_paths"), name, place.drop_block)
 
 
-def multi_dilation(x, config, place, part, width, strides, groups):
+def multi_dilation(
+    net: Primitives, x: Map, place: Place, name: str, width: int, strides: int, groups: int
+) -> Map:
     """ReLU(BN([3x3(x1), 3x3 dilated by 2 (x2)])), x1 and x2 the halves of the channels."""
-    first, second = ops.split(x, 2, axis=channel_axis())
-    name, half = f"{place.name}_{part}", (width // 2, groups // 2)
-    second, strides2, dilation = _subsampled_or_dilated(second, strides, f"{name}_path2")
-    convolve = functools.partial(convolution, use_bias=config.bias_before_norm)
+    first, second = net.split(x, 2)
+    half, groups, bias = width // 2, groups // 2, net.config.bias_before_norm
+    second, strides2, dilation = subsampled_or_dilated(net, second, strides, f"{name}_path2")
     paths = [
-        convolve(first, config, half[0], 3, f"{name}_path1", strides, half[1]),
-        convolve(second, config, half[0], 3, f"{name}_path2", strides2, half[1], dilation=dilation),
+        net.convolution(first, half, 3, f"{name}_path1", strides, groups, use_bias=bias),
+        net.convolution(
+            second, half, 3, f"{name}_path2", strides2, groups, dilation, use_bias=bias
+        ),
     ]
-    return _joined_norm_act(paths, config, place, part)
+    return net.norm_relu(net.concatenate(paths, f"{name}_paths"), name, place.drop_block)
 
 
-def selective_kernel(x, config, place, part, width, strides, groups):
-    """SK([3x3, BN, ReLU](x), [3x3 dilated by 2, BN, ReLU](x)) (timm's)."""
-    return _selective((x, x), config, place, part, width, strides, groups, (1 / 16, 32))
+def average_pool(net: Primitives, x: Map, strides: int, name: str) -> Map:
+    """The mean over a square, the padding of an odd border not counted."""
+    return net.average_pool(x, strides, strides, name, padding="same")
 
 
-def selective_kernel_split(x, config, place, part, width, strides, groups):
-    """SK([3x3, BN, ReLU](x1), [3x3 dilated by 2, BN, ReLU](x2)), x1 and x2 the halves of x."""
-    halves = ops.split(x, 2, axis=channel_axis())
-    reduction = (1 / 8, 16) if config.block == "basic" else (1 / 16, 8)  # as timm has them
-    return _selective(halves, config, place, part, width, strides, groups, reduction)
+def blur_pool(net: Primitives, x: Map, strides: int, name: str) -> Map:
+    """A blur at that stride."""
+    return net.blur_pool(x, strides, name)
 
 
-def _selective(inputs, config, place, part, width, strides, groups, reduction):
-    name = f"{place.name}_{part}"
-    dilated, strides2, dilation = _subsampled_or_dilated(inputs[1], strides, f"{name}_path2")
-    plain = _conv_norm_act(inputs[0], config, place, f"{part}_path1", width, 3, strides, groups)
-    dilated = _conv_norm_act(
-        dilated, config, place, f"{part}_path2", width, 3, strides2, groups, dilation
-    )
-    ratio, divisor = reduction
-    reduced = reduced_channels(width, config.attention_ratio or ratio, divisor, keep=0.9)
-    return _sk((plain, dilated), config, place, part, reduced)
-
-
-def selective_kernel_assembled(x, config, place, part, width, strides, groups):
-    """DropBlock(SK(the halves of [3x3 of twice the width, BN, ReLU](x)))."""
-    y = conv_norm_act(x, config, 2 * width, 3, f"{place.name}_{part}", strides, groups)
-    reduced = max(int(width * (config.attention_ratio or 1 / 2)), 32)
-    y = _sk(ops.split(y, 2, axis=channel_axis()), config, place, part, reduced)
-    return _drop_block(y, config, place, part)
-
-
-def _sk(paths, config, place, part, reduced):
-    return SelectiveKernel(
-        reduced,
-        momentum=config.norm_momentum,
-        epsilon=config.norm_epsilon,
-        kernel_regularizer=regularizer(config),
-        name=f"{place.name}_{part}_attention",
-    )(paths)
-
-
-def _subsampled_or_dilated(x, strides, name):
-    """The input, stride and dilation of a 3x3 dilated by 2.
-
-    At stride 2 it reads every other pixel only: that is a plain 3x3 on the subsampled input.
-    """
-    if strides == 1:
-        return x, 1, 2
-    return layers.MaxPooling2D(1, strides, name=f"{name}_subsample")(x), 1, 1
-
-
-# What stands in the middle of a block, by `block` or by a selective kernel of `attention`.
-SPATIAL = {
-    "basic": grouped,
-    "bottleneck": grouped,
-    "separable": separable,
-    "multi_kernel": multi_kernel,
-    "multi_dilation": multi_dilation,
-    "sk": selective_kernel,
-    "sk_split": selective_kernel_split,
-    "sk_assembled": selective_kernel_assembled,
+# What follows the strided 3x3 of a block, which then has stride 1; None leaves it the stride.
+# None has weights: timm's names do not change.
+DOWNSAMPLINGS: dict[str, Callable[..., Map] | None] = {
+    "stride": None,
+    "blur": blur_pool,
+    "average": average_pool,
 }
 
 
-def average_pool(strides, name):
-    """The mean over a square, the padding of an odd border not counted."""
-    return layers.AveragePooling2D(strides, strides, padding="same", name=name)
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """A kind of residual block.
 
-
-DOWNSAMPLINGS = {"blur": BlurPool2D, "average": average_pool}
-
-
-def _attend(y, config, place):
-    """Stochastic depth of the branch, after the attention to its channels."""
-    name = f"{place.name}_attention"
-    if config.attention == "se":
-        ratio = config.attention_ratio or 1 / 16
-        reduced = reduced_channels(_outputs(config, place), ratio, 8)
-        bias = config.attention_bias
-        y = SqueezeExcite(reduced, bias, kernel_regularizer=regularizer(config), name=name)(y)
-    elif config.attention == "eca":
-        y = EfficientChannelAttention(kernel_regularizer=regularizer(config), name=name)(y)
-    if place.drop_path:
-        y = DropPath(place.drop_path, config.drop_steps, name=f"{place.name}_drop_path")(y)
-    return y
-
-
-def shortcut(x, active, config, place):
-    """The identity where shapes agree, else option A, B, C, D or D3; None for "none".
-
-    `active` is what a projection takes: the normalized input in a pre-activation block.
+    Args:
+        branch: function `(net, x, place)` that returns the branch without its last norm, and the
+            name of its last convolution.
+        middle: function `(net, x, place, name, width, strides, groups)`: the 3x3 convolution or
+            what replaces it, with its norm and activation.
+        timm: dict from our name of a layer inside a block to timm's, None if timm has no such
+            network.
+        width: function `(planes, d, groups)` to the channels of the middle, where `d` is the
+            width of a group in these planes.
+        expansion: int, a block's output channels, in planes.
+        depth: int, the layers with weights on the main path.
+        problems: function from a configuration to the sentences that say why it describes no
+            network of such blocks.
     """
-    missing = _outputs(config, place) - x.shape[channel_axis()]
-    if config.shortcut == "none":
-        return None
-    if config.shortcut == "A":
-        return _identity(x, place, missing)
-    if missing or place.projects or config.shortcut == "C":
-        return _projection(active, config, place)
-    if place.strides > 1 and config.shortcut != "B":
-        return _projection(active, config, place)
-    return _identity(x, place, 0)
+
+    branch: Callable[..., tuple[Map, str]]
+    middle: Callable[..., Map]
+    timm: Mapping[str, str] | None
+    width: Callable[[int, int, int], int]
+    expansion: int = 4
+    depth: int = 3
+    problems: Callable[["ResNetConfig"], Sequence[str] | Iterator[str]] = no_problems
 
 
-def _identity(x, place, missing):
-    if place.strides > 1:
-        x = layers.MaxPooling2D(1, place.strides, name=f"{place.name}_shortcut_subsample")(x)
-    if missing:
-        x = _append_zero_channels(x, missing, f"{place.name}_shortcut_zeros")
-    return x
+def nearest_width(target: int, cost: Callable[[int], int]) -> int:
+    """Return the width, at least 1, whose cost is nearest to the target; it rises with it."""
+    width = 1
+    while cost(width + 1) <= target:
+        width += 1
+    return min((width, width + 1), key=lambda w: abs(cost(w) - target))
 
 
-def _projection(x, config, place):
-    strides = place.strides
-    if strides > 1 and config.shortcut in SHORTCUT_POOLS:
-        x = SHORTCUT_POOLS[config.shortcut](x, strides, f"{place.name}_shortcut")
-        strides = 1
-    y = convolution(x, config, _outputs(config, place), 1, f"{place.name}_shortcut", strides)
-    return y if config.preactivation else _norm_drop(y, config, place, "shortcut")
+def _separable_width(planes: int, d: int, groups: int) -> int:
+    """At the cost of a bottleneck: 9 multiply-adds per channel, and one per pair of them."""
+    ends = 8 * planes
+    target = groups * d * (ends + 9 * d)
+    return nearest_width(target, lambda width: width * (ends + 9 + width))
 
 
-def _mean_of_2x2(x, strides, name):
-    return average_pool(strides, f"{name}_pool")(x)
+def _multi_kernel_width(planes: int, d: int, groups: int) -> int:
+    """At the cost of a bottleneck: half of the groups take 25 multiply-adds per pair, half 9."""
+    ends = 8 * planes
+    target = groups * d * (ends + 9 * d)
+    return groups * nearest_width(target, lambda width: groups * width * (ends + 17 * width))
 
 
-def _mean_of_3x3(x, strides, name):
-    x = layers.ZeroPadding2D(1, name=f"{name}_pad")(x)  # zeros, which the mean counts
-    return layers.AveragePooling2D(3, strides, name=f"{name}_pool")(x)
+def _basic_problems(config: "ResNetConfig") -> Iterator[str]:
+    if (config.cardinality, config.width_per_group) != (1, 64):
+        yield (
+            "A basic block has no groups (the ResNeXt paper, section 3.3): use "
+            'block="bottleneck", or cardinality=1 and width_per_group=64. Received: '
+            f"cardinality={config.cardinality}, width_per_group={config.width_per_group}"
+        )
+    if config.stride_on == "1x1":
+        yield 'A basic block has no 1x1 convolution: use stride_on="3x3".'
 
 
-SHORTCUT_POOLS = {"D": _mean_of_2x2, "D3": _mean_of_3x3}
+def _separable_problems(config: "ResNetConfig") -> Iterator[str]:
+    if config.cardinality != 1:
+        yield (
+            'block="separable" already has one group per channel: use cardinality=1. '
+            f"Received: cardinality={config.cardinality}"
+        )
 
 
-def _append_zero_channels(x, count, name):
-    """Pad the channels: the layer is told that they are the last or first spatial axis."""
-    if channel_axis() == -1:
-        padding, data_format = ((0, 0), (0, count)), "channels_first"
-    else:
-        padding, data_format = ((0, count), (0, 0)), "channels_last"
-    return layers.ZeroPadding2D(padding, data_format=data_format, name=name)(x)
+def _halved_problems(config: "ResNetConfig") -> Iterator[str]:
+    if config.cardinality % 2:
+        yield (
+            f'block="{config.block}" halves the groups: `cardinality` must be even. '
+            f"Received: cardinality={config.cardinality}"
+        )
 
 
-def _outputs(config, place):
-    return place.planes * EXPANSION[config.block]
+def _timm(convolutions: int) -> dict[str, str]:
+    names = {f"conv{number}": f"conv{number}" for number in range(1, convolutions + 1)}
+    return names | {f"{name}_norm": name.replace("conv", "bn") for name in names}
 
 
-def _add(short, y, place):
-    return y if short is None else layers.Add(name=f"{place.name}_add")([short, y])
-
-
-def _conv_norm_act(x, config, place, part, filters, kernel_size, strides=1, groups=1, dilation=1):
-    """[convolution, BN, DropBlock, ReLU](x)."""
-    name = f"{place.name}_{part}"
-    bias = config.bias_before_norm
-    x = convolution(
-        x, config, filters, kernel_size, name, strides, groups, dilation=dilation, use_bias=bias
-    )
-    return _relu(_norm_drop(x, config, place, part), place, part)
-
-
-def _joined_norm_act(paths, config, place, part):
-    """[BN, DropBlock, ReLU](the concatenation of the paths)."""
-    joined = layers.Concatenate(channel_axis(), name=f"{place.name}_{part}_paths")(paths)
-    return _relu(_norm_drop(joined, config, place, part), place, part)
-
-
-def _relu(x, place, part):
-    return layers.ReLU(name=f"{place.name}_{part}_relu")(x)
-
-
-def _norm_drop(x, config, place, part, closes=False):
-    """[BN, DropBlock](x); `closes` says that it is the last of the branch."""
-    x = norm(x, config, f"{place.name}_{part}_norm", zeros=closes and config.zero_gamma)
-    return _drop_block(x, config, place, part)
-
-
-def _drop_block(x, config, place, part):
-    if not (config.drop_block and place.drop_block):
-        return x
-    return DropBlock2D(
-        config.drop_block,
-        config.drop_block_size,
-        scale=place.drop_block,
-        schedule_steps=config.drop_steps,
-        name=f"{place.name}_{part}_drop_block",
-    )(x)
+BLOCKS = {
+    "basic": Block(
+        branch=basic,
+        middle=grouped,
+        timm=_timm(2),
+        width=lambda planes, d, groups: planes,
+        expansion=1,
+        depth=2,
+        problems=_basic_problems,
+    ),
+    "bottleneck": Block(
+        branch=bottleneck,
+        middle=grouped,
+        timm=_timm(3),
+        width=lambda planes, d, groups: d * groups,
+    ),
+    "separable": Block(
+        branch=bottleneck,
+        middle=separable,
+        timm=None,
+        width=_separable_width,
+        problems=_separable_problems,
+    ),
+    "multi_kernel": Block(
+        branch=bottleneck,
+        middle=multi_kernel,
+        timm=None,
+        width=_multi_kernel_width,
+        problems=_halved_problems,
+    ),
+    "multi_dilation": Block(
+        branch=bottleneck,
+        middle=multi_dilation,
+        timm=None,
+        width=lambda planes, d, groups: d * groups,
+        problems=_halved_problems,
+    ),
+}

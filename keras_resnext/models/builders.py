@@ -1,56 +1,71 @@
-"""Which function builds the network that a configuration describes."""
+"""Builds the network that a configuration describes, of Keras layers."""
 
 import contextlib
 import gc
 import sys
+from collections.abc import Callable, Iterator
 
-from keras_resnext.models.config import ResNetConfig
-from keras_resnext.models.inception import inception_features, with_auxiliary_classifiers
-from keras_resnext.models.inception_config import InceptionConfig
-from keras_resnext.models.resnet import resnet_features
+import keras
 
-BUILDERS = {
-    ResNetConfig: resnet_features,
-    InceptionConfig: inception_features,
-}
-# What completes the network of a family once it has its classifier
-FINISHERS = {InceptionConfig: with_auxiliary_classifiers}
+from keras_resnext.models import networks
+from keras_resnext.models.auxiliary import AuxiliaryModel
+from keras_resnext.models.config import NetworkConfig
+from keras_resnext.models.keras_layers import KerasLayers
 
 
-def build_features(image, config):
-    """Build the network of `config` from the image to its last feature map.
+def build_features(image: keras.KerasTensor, config: NetworkConfig) -> keras.KerasTensor:
+    """Build a network from the image to its last feature map.
 
     Args:
-        image: symbolic tensor of images, `(batch, height, width, channels)`.
-        config: a configuration of one of the families in `BUILDERS`.
+        image: `keras.KerasTensor` of images, `(batch, height, width, channels)`.
+        config: `ResNetConfig` or `InceptionConfig`.
 
-    Returns:
-        Symbolic tensor, the last 4D feature map.
+    Raises:
+        ValueError: If the network needs to know the size of the images, but it is left open.
     """
-    return BUILDERS[type(config)](image, config)
+    if config.needs_size and None in image.shape[1:]:
+        raise ValueError(
+            "`auxiliary=True` needs an `input_shape` with height and width, which the dense "
+            f"layers of these auxiliary classifiers depend on. Received: {tuple(image.shape[1:])}"
+        )
+    return networks.features(KerasLayers(config), image)
 
 
-def finish(network, config, classifier):
-    """Add to a network with its classifier what its family needs besides.
+def with_auxiliary_classifiers(
+    network: keras.Model, config: NetworkConfig, classifier: Callable[..., keras.layers.Layer]
+) -> keras.Model:
+    """Add the auxiliary classifiers to a network, if its configuration has them on.
 
     Args:
         network: functional `keras.Model` of `build_features` and a classifier.
-        config: the configuration that it was built from.
-        classifier: function from a layer's name to a `keras.layers.Dense` that classifies.
+        config: `ResNetConfig` or `InceptionConfig` that it was built from.
+        classifier: function from a layer's name to the `keras.layers.Dense` that classifies.
 
     Returns:
-        `keras.Model` of the same name, input and output.
+        The network, or an `AuxiliaryModel` of the same layers and the auxiliary ones.
     """
-    finisher = FINISHERS.get(type(config))
-    return finisher(network, config, classifier) if finisher else network
+
+    def end(name: str) -> keras.KerasTensor:
+        return network.get_layer(f"{name}_out").output
+
+    vectors = networks.auxiliary_features(KerasLayers(config), end)
+    outputs = [classifier(name=f"{name}_predictions")(x) for name, x in vectors]
+    if not outputs:
+        return network
+    return AuxiliaryModel(
+        network.input,
+        [network.output, *outputs],
+        name=network.name,
+        auxiliary_weight=config.auxiliary_weight,
+    )
 
 
 @contextlib.contextmanager
-def undisturbed(depth):
+def undisturbed(depth: int) -> Iterator[None]:
     """Build with room for recursion and without the garbage collector.
 
-    Keras follows a model's graph by recursion, some four calls a layer (ResNet-1202). Of the many
-    objects that a model is made of none is garbage yet, and looking through them again and
+    Keras follows a model's graph by recursion, some four calls per layer (ResNet-1202). Of the
+    many objects that a model is made of none is garbage yet, and looking through them again and
     again takes a quarter of the time.
     """
     limit, collects = sys.getrecursionlimit(), gc.isenabled()

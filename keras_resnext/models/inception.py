@@ -1,12 +1,7 @@
-"""The builder of the Inception family. It only builds."""
+"""Inception networks, from the image to the last feature map. Nothing here imports Keras."""
 
-import keras
-from keras import layers
-
-from keras_resnext.models.auxiliary import AuxiliaryModel
 from keras_resnext.models.inception_blocks import (
     chain,
-    concatenate,
     convolution_unit,
     inception,
     inception_residual,
@@ -16,100 +11,62 @@ from keras_resnext.models.inception_blocks import (
 from keras_resnext.models.inception_config import (
     HEADS,
     RESIDUAL_MODULES,
+    Module,
     head_path,
     parse,
     stem_modules,
 )
+from keras_resnext.models.primitives import Map, Primitives
 
 
-def inception_features(x, config):
-    """Build an Inception network from the image to its last feature map.
+def inception_features(net: Primitives, x: Map) -> Map:
+    """Describe an Inception network from the image to its last feature map.
 
     Args:
-        x: symbolic tensor of images, `(batch, height, width, channels)`.
-        config: `InceptionConfig`.
+        net: `Primitives`, a reading of an `InceptionConfig`. Its `ends` get the output of each
+            module.
+        x: the images.
 
     Returns:
-        Symbolic tensor `(batch, new_height, new_width, channels)`, about a thirty-second of
-        the image.
-
-    Raises:
-        ValueError: if the auxiliary classifiers are on and look at all pixels of a feature
-            map, but the size of the image is left open.
+        The feature map, at about a thirty-second of the height and width.
     """
-    _check_size(x, config)
-    x = _stem(x, config)
+    config = net.config
+    x = _stem(net, x)
     names = iter(config.modules)
     for stage, modules in enumerate(config.stages, start=2):
         if stage > 2 and config.pools:
             ((step,),) = parse(config.pools[stage - 3])
-            x = pooling(x, config, step, f"stage{stage}_pool")
+            x = pooling(net, x, step, f"stage{stage}_pool")
         for module in modules:
-            x = _module(x, config, module, next(names), stage)
+            name = next(names)
+            x = net.ends[name] = _module(net, x, module, name, stage)
     if config.final_filters:
-        x = convolution_unit(x, config, config.final_filters, 1, "features_conv")
+        x = convolution_unit(net, x, config.final_filters, 1, "features_conv")
     return x
 
 
-def with_auxiliary_classifiers(network, config, classifier):
-    """Add the auxiliary classifiers to a network, if its configuration has them on.
-
-    Args:
-        network: functional `keras.Model` with its classifier, built by `inception_features`.
-        config: `InceptionConfig`.
-        classifier: function from a layer's name to the `keras.layers.Dense` that classifies.
-
-    Returns:
-        The network, or an `AuxiliaryModel` of the same layers and the auxiliary ones.
-    """
-    if not config.auxiliary:
-        return network
-    outputs = [
-        _auxiliary(network.get_layer(f"{name}_out").output, config, classifier, name)
-        for name in config.auxiliary_after
-    ]
-    return AuxiliaryModel(
-        network.input,
-        [network.output, *outputs],
-        name=network.name,
-        auxiliary_weight=config.auxiliary_weight,
-    )
-
-
-def _stem(x, config):
-    for number, module in enumerate(stem_modules(config), start=1):
-        tensors = paths(x, config, module, "stem")
-        x = tensors[0] if len(tensors) == 1 else concatenate(tensors, f"stem_concat{number}")
+def _stem(net: Primitives, x: Map) -> Map:
+    for number, module in enumerate(stem_modules(net.config), start=1):
+        maps = paths(net, x, module, "stem")
+        x = maps[0] if len(maps) == 1 else net.concatenate(maps, f"stem_concat{number}")
     return x
 
 
-def _module(x, config, module, name, stage):
+def _module(net: Primitives, x: Map, module: Module, name: str, stage: int) -> Map:
+    config = net.config
     if module.kind not in RESIDUAL_MODULES:
-        return inception(x, config, module, name)
+        return inception(net, x, module, name)
     if config.linear_last and name == list(config.modules)[-1]:
-        return inception_residual(x, config, module, name, 1.0, activation=False)
-    return inception_residual(x, config, module, name, config.residual_scales[stage - 2])
+        return inception_residual(net, x, module, name, 1.0, activation=False)
+    return inception_residual(net, x, module, name, config.residual_scales[stage - 2])
 
 
-def _auxiliary(x, config, classifier, name):
-    head, name = HEADS[config.auxiliary_head], f"{name}_auxiliary"
-    (x,) = chain(x, config, head_path(config), name)
+def auxiliary_head(net: Primitives, x: Map, name: str) -> Map:
+    """Describe an auxiliary classifier up to the vector that its last layer takes."""
+    head = HEADS[net.config.auxiliary_head]
+    (x,) = chain(net, x, head_path(net.config), name)
     if head.hidden:
-        x = layers.Flatten(name=f"{name}_flatten")(x)
-        regularizer = keras.regularizers.L2(config.l2) if config.l2 else None
-        x = layers.Dense(head.hidden, "relu", kernel_regularizer=regularizer, name=f"{name}_dense")(
-            x
-        )
+        x = net.dense(net.flatten(x, f"{name}_flatten"), head.hidden, f"{name}_dense", "relu")
     else:
-        x = layers.GlobalAveragePooling2D(name=f"{name}_avg_pool")(x)
-    if head.dropout:
-        x = layers.Dropout(head.dropout, name=f"{name}_dropout")(x)
-    return classifier(name=f"{name}_predictions")(x)
-
-
-def _check_size(image, config):
-    if config.auxiliary and HEADS[config.auxiliary_head].hidden and None in image.shape[1:]:
-        raise ValueError(
-            "`auxiliary=True` needs an `input_shape` with height and width, which the dense "
-            f"layers of these auxiliary classifiers depend on. Received: {tuple(image.shape[1:])}"
-        )
+        x = net.mean(x, f"{name}_avg_pool")
+    return net.dropout(x, head.dropout, f"{name}_dropout") if head.dropout else x

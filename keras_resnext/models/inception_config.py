@@ -18,11 +18,11 @@ in which they are written.
 import dataclasses
 import functools
 import itertools
-import math
 import re
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import ClassVar, NamedTuple
 
-from keras_resnext.errors import one_of, unknown
+from keras_resnext.checks import Rule, check, choice, flag, integer, integers, number, optional
 from keras_resnext.models.config import NetworkConfig
 
 # The paths of every kind of module. Figures are those of the papers.
@@ -109,6 +109,19 @@ class Step(NamedTuple):
     name: str = ""
 
 
+def _is_halving_pool(text: object) -> bool:
+    try:
+        ((step,),) = parse(text)
+    except (AttributeError, TypeError, ValueError):
+        return False
+    return step.operation == "max" and step.stride == 2
+
+
+def _each(expected: str, holds: Callable[[object], bool]) -> Rule:
+    """Return the rule for a tuple of any length, by the rule of its items."""
+    return Rule(expected, lambda values: isinstance(values, tuple) and all(map(holds, values)))
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class InceptionConfig(NetworkConfig):
     """An Inception network: a stem, stages of modules, and what their layers have in common.
@@ -119,33 +132,34 @@ class InceptionConfig(NetworkConfig):
     says which is which in the papers.
 
     Attributes:
-        stem: `"v1"`, `"v2"`, `"v3"`, `"v4"` or `"resnet_v1"`: the first layers.
-        stem_filters: filters of the stem's convolutions, in order.
-        stages: the modules of each stage, each a `Module` or a pair of its kind and filters.
-            A stage after the first begins with a module that halves the image or with one
-            of the `pools`.
-        pools: the max poolings before the stages after the first, such as `"max3x3/2c"`;
-            empty where modules halve the image.
-        final_filters: of a 1x1 convolution after the last module; None for none.
-        norm: whether convolutions are normalized (batch norm).
-        norm_scale: whether the batch norm has a scale, gamma. keras.applications and
+        stem: str, the first layers: `"v1"`, `"v2"`, `"v3"`, `"v4"` or `"resnet_v1"`.
+        stem_filters: tuple of int, filters of the stem's convolutions, in order.
+        stages: tuple of tuples, the modules of each stage, each a `Module` or a pair of its kind
+            and filters. A stage after the first begins with a module that halves the image or
+            with one of the `pools`.
+        pools: tuple of str, the max poolings before the stages after the first, such as
+            `"max3x3/2c"`; empty if modules halve the image.
+        final_filters: int, filters of a 1x1 convolution after the last module; None for none.
+        norm: bool, whether convolutions are normalized (batch norm).
+        norm_scale: bool, whether the batch norm has a scale, gamma. keras.applications and
             TensorFlow's published checkpoints have none, timm's and torchvision's have one.
-        pool_padding: how the average poolings inside modules meet the border. `"same"`:
+        pool_padding: str, how the average poolings inside modules meet the border. `"same"`:
             the mean of the pixels that are there (TensorFlow); `"counted"`: zeros around
             the image are counted (timm's and torchvision's v3).
-        residual_scales: what residual branches are multiplied with, one number a stage.
-        linear_last: whether the last residual module has scale 1 and no ReLU, as in the
+        residual_scales: tuple of float, what residual branches are multiplied by, one number per
+            stage.
+        linear_last: bool, whether the last residual module has scale 1 and no ReLU, as in the
             published checkpoints of Inception-ResNet-v2.
-        auxiliary: whether to train with auxiliary classifiers, see `AuxiliaryModel`. The
+        auxiliary: bool, whether to train with auxiliary classifiers, see `AuxiliaryModel`. The
             model without its top has none.
-        auxiliary_head: what an auxiliary classifier is made of, `"v1"` or `"v3"`.
-        auxiliary_after: names of the modules that auxiliary classifiers follow, such as
-            `"stage3_block1"`; empty for a network without any.
-        auxiliary_weight: of the auxiliary losses.
-        use_bias, norm_momentum, norm_epsilon, dropout, l2: see `NetworkConfig`.
+        auxiliary_head: str, what an auxiliary classifier is made of, `"v1"` or `"v3"`.
+        auxiliary_after: tuple of str, names of the modules that auxiliary classifiers follow,
+            such as `"stage3_block1"`; empty for a network without any.
+        auxiliary_weight: float, weight of each auxiliary loss.
+        use_bias, norm_momentum, norm_epsilon, dropout, l2: See `NetworkConfig`.
 
     Raises:
-        ValueError: for a value or a combination that describes no network.
+        ValueError: If a value or a combination describes no network.
 
     References:
         [Szegedy et al., 2014](https://arxiv.org/abs/1409.4842),
@@ -181,76 +195,68 @@ class InceptionConfig(NetworkConfig):
     auxiliary_after: tuple[str, ...] = ()
     auxiliary_weight: float = 0.3
 
+    RULES: ClassVar[Mapping[str, Rule]] = NetworkConfig.RULES | {
+        "stem": choice(STEMS),
+        "stages": _each("a tuple of stages", lambda stage: isinstance(stage, (tuple, list))),
+        "pools": _each('max poolings of stride 2 such as "max3x3/2c"', _is_halving_pool),
+        "final_filters": optional(integer(1)),
+        "norm": flag(),
+        "norm_scale": flag(),
+        "pool_padding": choice(("same", "counted")),
+        "residual_scales": _each("a tuple of numbers above 0", number(above=0).holds),
+        "linear_last": flag(),
+        "auxiliary": flag(),
+        "auxiliary_head": optional(choice(HEADS)),
+        "auxiliary_after": _each("a tuple of names", lambda name: isinstance(name, str)),
+        "auxiliary_weight": number(0),
+    }
+
     def __post_init__(self):
         super().__post_init__()
-        for field in ("norm", "norm_scale", "linear_last", "auxiliary"):
-            one_of(field, getattr(self, field), (True, False))
-        one_of("stem", self.stem, STEMS)
-        one_of("pool_padding", self.pool_padding, ("same", "counted"))
-        if self.final_filters is not None:
-            _filters("final_filters", (self.final_filters,), 1)
         count = sum(_convolutions(paths) for paths in STEMS[self.stem].modules)
-        self._set("stem_filters", _filters("stem_filters", self.stem_filters, count))
-        self._set("stages", _stages(self.stages))
-        self._set("pools", _pools(self.pools))
-        self._set("residual_scales", _scales(self.residual_scales))
-        self._set("auxiliary_after", _sequence("auxiliary_after", self.auxiliary_after))
-        self._check_halving()
-        self._check_residuals()
-        self._check_auxiliary()
+        check("stem_filters", self.stem_filters, integers(1, length=count))
+        object.__setattr__(self, "stages", _stages(self.stages))
+        for problem in self._problems():
+            raise ValueError(problem)
+        for name in self.auxiliary_after:
+            check("auxiliary_after", name, choice(self.modules))
 
-    def _set(self, field, value):
-        object.__setattr__(self, field, value)
-
-    def _check_halving(self):
-        """Every stage after the first begins by halving the image, and nothing else does."""
-        for number, stage in enumerate(self.stages, start=2):
+    def _problems(self) -> Iterator[str]:
+        """Yield the sentences that say why these values together describe no network."""
+        for position, stage in enumerate(self.stages, start=2):
             halving = [_is_reduction(module.kind) for module in stage]
-            wanted = [number > 2 and not self.pools] + [False] * (len(stage) - 1)
-            if halving != wanted:
-                raise ValueError(
+            if halving != [position > 2 and not self.pools] + [False] * (len(stage) - 1):
+                yield (
                     "`stages` after the first need a reduction as their first module, or one "
                     "pooling each in `pools`, and a reduction can stand nowhere else. Received: "
-                    f"stage {number} = {[module.kind for module in stage]}, pools={self.pools}"
+                    f"stage {position} = {[module.kind for module in stage]}, pools={self.pools}"
                 )
         if self.pools and len(self.pools) != len(self.stages) - 1:
-            raise ValueError(
+            yield (
                 "`pools` needs one pooling for every stage after the first, or none. "
                 f"Received: pools={self.pools} for {len(self.stages)} stages"
             )
-
-    def _check_residuals(self):
         residual = any(m.kind in RESIDUAL_MODULES for stage in self.stages for m in stage)
         wanted = len(self.stages) if residual else 0
         if len(self.residual_scales) != wanted:
-            raise ValueError(
-                "`residual_scales` needs one number a stage in a network with residual "
+            yield (
+                "`residual_scales` needs one number per stage in a network with residual "
                 f"modules, and none in another: {wanted} here. "
                 f"Received: residual_scales={self.residual_scales}"
             )
         if self.linear_last and self.stages[-1][-1].kind not in RESIDUAL_MODULES:
-            raise ValueError(
+            yield (
                 "`linear_last` is about a network whose last module is residual. Received: "
                 f"linear_last=True with {self.stages[-1][-1].kind!r} as the last module"
             )
-
-    def _check_auxiliary(self):
-        one_of("auxiliary_head", self.auxiliary_head, (None, *HEADS))
-        weight = self.auxiliary_weight
-        if not _is_number(weight) or not 0 <= weight < math.inf:
-            raise ValueError(
-                f"`auxiliary_weight` needs a number of at least 0. Received: {weight!r}"
-            )
-        for name in self.auxiliary_after:
-            one_of("auxiliary_after", name, tuple(self.modules))
         if self.auxiliary and not (self.auxiliary_after and self.auxiliary_head):
-            raise ValueError(
+            yield (
                 "`auxiliary` needs `auxiliary_head` and `auxiliary_after`, which say what the "
                 "auxiliary classifiers are and where. This network was published without."
             )
 
     @property
-    def modules(self):
+    def modules(self) -> dict[str, Module]:
         """Dictionary from the name of a module, such as `stage2_block1`, to the module."""
         return {
             f"stage{stage}_block{block}": module
@@ -259,13 +265,13 @@ class InceptionConfig(NetworkConfig):
         }
 
     @property
-    def native_size(self):
+    def native_size(self) -> int:
         """224 for v1 and v2, 299 for the others."""
         return STEMS[self.stem].native_size
 
     @property
-    def smallest_input(self):
-        """Where one pixel is left at the end, and one in the auxiliary classifiers if any."""
+    def smallest_input(self) -> int:
+        """What leaves a pixel at the end, and one in the auxiliary classifiers if any."""
         size = 1
         for stage in range(len(self.stages) + 1, 1, -1):
             names = [name for name in self.modules if name.startswith(f"stage{stage}_")]
@@ -280,7 +286,12 @@ class InceptionConfig(NetworkConfig):
         return size
 
     @property
-    def depth(self):
+    def needs_size(self) -> bool:
+        """Whether auxiliary classifiers look at all pixels of a feature map."""
+        return self.auxiliary and HEADS[self.auxiliary_head].hidden is not None
+
+    @property
+    def depth(self) -> int:
         """Layers with weights on the longest path, 22 for v1."""
         longest = sum(max(map(_length, map(parse, p))) for p in STEMS[self.stem].modules)
         for module in self.modules.values():
@@ -289,7 +300,7 @@ class InceptionConfig(NetworkConfig):
         return longest + (self.final_filters is not None) + 1
 
 
-def stem_modules(config):
+def stem_modules(config: InceptionConfig) -> tuple:
     """Return the stem: modules, each a tuple of paths of named steps with their filters."""
     filters, counters = iter(config.stem_filters), _counters()
     return tuple(
@@ -298,7 +309,7 @@ def stem_modules(config):
     )
 
 
-def module_paths(module):
+def module_paths(module: Module) -> tuple:
     """Return the paths of a module, of steps named `branch2_conv1` with their filters.
 
     Example:
@@ -313,23 +324,23 @@ def module_paths(module):
     return tuple(_fill(path, filters, _counters(), f"branch{n}_") for n, path in paths)
 
 
-def head_path(config):
+def head_path(config: InceptionConfig) -> tuple:
     """Return the path of an auxiliary classifier, of steps named `conv1`, `pool1`."""
     head = HEADS[config.auxiliary_head]
     return _fill(head.path, iter(head.filters), _counters(), "")
 
 
 @functools.cache
-def parse(path):
+def parse(path: str) -> tuple[tuple[Step, ...], ...]:
     """Return the layers of a path: a tuple of positions, each a tuple of `Step`.
 
     Raises:
-        ValueError: if the path is not written as this module's docstring says.
+        ValueError: If the path is not written as this module's docstring says.
     """
     return tuple(tuple(map(_step, position.split("|"))) for position in path.split())
 
 
-def _step(text):
+def _step(text: str) -> Step:
     found = re.fullmatch(r"(max|avg|)([1-9])x([1-9])(?:/([2-9]))?([vc]?)", text)
     if not found:
         raise ValueError(f'"{text}" is no layer such as "3x3", "1x7/2v" or "max3x3/2c".')
@@ -342,7 +353,7 @@ def _step(text):
     )
 
 
-def _fill(path, filters, counters, prefix):
+def _fill(path: str, filters: Iterator[int], counters: dict, prefix: str) -> tuple:
     """Give the steps of a path their names, and the convolutions their filters."""
     return tuple(
         tuple(
@@ -356,34 +367,34 @@ def _fill(path, filters, counters, prefix):
     )
 
 
-def _counters():
+def _counters() -> dict[str, Iterator[int]]:
     return {"conv": itertools.count(1), "pool": itertools.count(1)}
 
 
-def _names(position, counters):
+def _names(position: tuple[Step, ...], counters: dict) -> list[str]:
     kind = "conv" if position[0].operation == "conv" else "pool"
     number = next(counters[kind])
     letters = [""] if len(position) == 1 else "abcdef"[: len(position)]
     return [f"{kind}{number}{letter}" for letter in letters]
 
 
-def _paths(kind):
+def _paths(kind: str) -> list[tuple]:
     return [parse(path) for path in MODULES[kind]]
 
 
-def _length(path):
+def _length(path: tuple) -> int:
     return sum(position[0].operation == "conv" for position in path)
 
 
-def _convolutions(paths):
+def _convolutions(paths: tuple[str, ...]) -> int:
     return sum(step.operation == "conv" for path in paths for p in parse(path) for step in p)
 
 
-def _is_reduction(kind):
+def _is_reduction(kind: str) -> bool:
     return any(step.stride > 1 for path in _paths(kind) for (step, *_) in path)
 
 
-def _needed(path, size):
+def _needed(path: tuple, size: int) -> int:
     """Return the least input of a path that leaves `size` pixels of output."""
     for position in reversed(path):
         size = max(
@@ -396,14 +407,13 @@ def _needed(path, size):
     return size
 
 
-def _stages(stages):
-    stages = tuple(map(functools.partial(_sequence, "stages"), _sequence("stages", stages)))
+def _stages(stages: tuple) -> tuple[tuple[Module, ...], ...]:
     if not stages or not all(stages):
-        raise ValueError(f"`stages` needs at least one module a stage. Received: {stages}")
+        raise ValueError(f"`stages` needs at least one module per stage. Received: {stages}")
     return tuple(tuple(map(_module, stage)) for stage in stages)
 
 
-def _module(module):
+def _module(module: object) -> Module:
     try:
         kind, filters = module
     except (TypeError, ValueError):
@@ -411,51 +421,11 @@ def _module(module):
             "`stages` needs modules, pairs of a kind and its filters. "
             f"Received: {module!r} as a module"
         ) from None
-    if kind not in MODULES:
-        raise ValueError(f"`stages`: {unknown('kind of module', kind, MODULES)}")
-    return Module(kind, _filters("stages", filters, _convolutions(MODULES[kind]), f" in {kind!r}"))
-
-
-def _filters(field, values, count, where=""):
-    values = _sequence(field, values)
-    valid = all(isinstance(v, int) and not isinstance(v, bool) and v > 0 for v in values)
-    if len(values) != count or not valid:
+    check("stages", kind, choice(MODULES))
+    count = _convolutions(MODULES[kind])
+    if not integers(1, length=count).holds(filters):
         raise ValueError(
-            f"`{field}` needs {count} positive integers{where}, the filters of its convolutions. "
-            f"Received: {values}"
+            f"`stages` needs {count} integers of at least 1 in {kind!r}, the filters of its "
+            f"convolutions. Received: {filters!r}"
         )
-    return values
-
-
-def _pools(pools):
-    for pool in _sequence("pools", pools):
-        try:
-            ((step,),) = parse(pool)
-            valid = step.operation == "max" and step.stride == 2
-        except (AttributeError, TypeError, ValueError):
-            valid = False
-        if not valid:
-            raise ValueError(
-                '`pools` needs max poolings of stride 2 such as "max3x3/2c". '
-                f"Received: pools={pools}"
-            )
-    return tuple(pools)
-
-
-def _scales(scales):
-    scales = _sequence("residual_scales", scales)
-    if not all(_is_number(scale) and 0 < scale < math.inf for scale in scales):
-        raise ValueError(
-            f"`residual_scales` needs positive numbers. Received: residual_scales={scales}"
-        )
-    return scales
-
-
-def _sequence(field, values):
-    if not isinstance(values, (list, tuple)):
-        raise ValueError(f"`{field}` needs a tuple. Received: {values!r}")
-    return tuple(values)
-
-
-def _is_number(value):
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return Module(kind, tuple(filters))

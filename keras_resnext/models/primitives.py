@@ -1,77 +1,193 @@
-"""What every block is made of: a convolution, its normalization and its activation."""
+"""The primitives that every network is written against: convolution, norm, pooling and so on.
 
-import keras
-from keras import layers
+A part of a network is a function of a *reading* of the primitives and a feature map. There are two
+readings: `keras_layers.KerasLayers` makes Keras layers, and `counting.Counts` adds up shapes,
+parameters and multiply-adds. So a part is described once. Nothing here imports Keras.
+"""
 
-from keras_resnext.layers import BatchNormalization, GroupedConv2D
+import abc
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
-# Objects, because Keras takes its time over a name, and a deep network has thousands.
-_ZEROS, _ONES = keras.initializers.Zeros(), keras.initializers.Ones()
+if TYPE_CHECKING:
+    from keras_resnext.models.blocks import Place
+    from keras_resnext.models.config import NetworkConfig
 
-
-def conv_norm_act(x, config, filters, kernel_size, name, strides=1, groups=1):
-    """convolution, BN, ReLU."""
-    bias = config.bias_before_norm
-    x = convolution(x, config, filters, kernel_size, name, strides, groups, use_bias=bias)
-    return norm_act(x, config, name)
-
-
-def norm_act(x, config, name):
-    """BN, ReLU."""
-    return layers.ReLU(name=f"{name}_relu")(norm(x, config, f"{name}_norm"))
+# A feature map: a Keras tensor, or the tuple (height, width, channels) where it is counted.
+Map = Any
+Size = int | tuple[int, int]
 
 
-def convolution(
-    x,
-    config,
-    filters,
-    kernel_size,
-    name,
-    strides=1,
-    groups=1,
-    padding="torch",
-    dilation=1,
-    use_bias=None,
-):
-    """A convolution, by default padded by half its kernel on both sides.
+class Primitives(abc.ABC):
+    """What a part of a network can be made of.
 
-    It begins as in He et al., 2015 (https://arxiv.org/abs/1502.01852), equation 10.
+    `name` is always the name of the Keras layer, `strides` an integer.
+
+    Args:
+        config: `NetworkConfig` of the network that is read.
+
+    Attributes:
+        ends: dict from the name of a module to its output, for what is attached to it later.
     """
-    return GroupedConv2D(
-        filters,
-        kernel_size,
-        strides=strides,
-        padding=padding,
-        dilation_rate=dilation,
-        groups=groups,
-        use_bias=config.use_bias if use_bias is None else use_bias,
-        kernel_initializer=keras.initializers.VarianceScaling(2.0, "fan_in", "untruncated_normal"),
-        bias_initializer=_ZEROS,
-        kernel_regularizer=regularizer(config),
-        name=name,
-    )(x)
 
+    def __init__(self, config: "NetworkConfig"):
+        self.config = config
+        self.ends: dict[str, Map] = {}
 
-def norm(x, config, name, zeros=False, scale=True):
-    """BN; `zeros` starts its scale at zero, `scale` says whether it has one."""
-    return BatchNormalization(
-        axis=channel_axis(),
-        momentum=config.norm_momentum,
-        epsilon=config.norm_epsilon,
-        scale=scale,
-        gamma_initializer=_ZEROS if zeros else _ONES,
-        beta_initializer=_ZEROS,
-        moving_mean_initializer=_ZEROS,
-        moving_variance_initializer=_ONES,
-        name=name,
-    )(x)
+    # Several primitives in a row.
 
+    def conv_norm_relu(
+        self,
+        x: Map,
+        filters: int,
+        kernel_size: Size,
+        name: str,
+        strides: int = 1,
+        groups: int = 1,
+        dilation: int = 1,
+        drop_block: float = 0.0,
+    ) -> Map:
+        """[convolution, BN, DropBlock, ReLU](x)."""
+        bias = self.config.bias_before_norm
+        x = self.convolution(
+            x, filters, kernel_size, name, strides, groups, dilation, use_bias=bias
+        )
+        return self.norm_relu(x, name, drop_block)
 
-def regularizer(config):
-    """The penalty of every kernel, or None."""
-    return keras.regularizers.L2(config.l2) if config.l2 else None
+    def norm_relu(self, x: Map, name: str, drop_block: float = 0.0) -> Map:
+        """[BN, DropBlock, ReLU](x)."""
+        return self.relu(self.norm_drop(x, name, drop_block), f"{name}_relu")
 
+    def norm_drop(self, x: Map, name: str, drop_block: float = 0.0, zeros: bool = False) -> Map:
+        """[BN, DropBlock](x)."""
+        x = self.norm(x, f"{name}_norm", zeros)
+        return self.drop_block(x, drop_block, f"{name}_drop_block") if drop_block else x
 
-def channel_axis():
-    """The axis of the channels in Keras's data format."""
-    return -1 if keras.config.image_data_format() == "channels_last" else 1
+    def block(self, make: Callable[..., Map], x: Map, place: "Place") -> Map:
+        """Return `make(self, x, place)`, a block of which there may be several alike."""
+        return make(self, x, place)
+
+    # Layers with weights.
+
+    @abc.abstractmethod
+    def convolution(
+        self,
+        x: Map,
+        filters: int,
+        kernel_size: Size,
+        name: str,
+        strides: int = 1,
+        groups: int = 1,
+        dilation: int = 1,
+        padding: str = "torch",
+        use_bias: bool | None = None,
+    ) -> Map:
+        """Convolve, by default padded by half the kernel on both sides.
+
+        `use_bias` is the configuration's unless it is given.
+        """
+
+    @abc.abstractmethod
+    def norm(self, x: Map, name: str, zeros: bool = False, scale: bool = True) -> Map:
+        """Normalize a batch; `zeros` starts the scale at zero, `scale` is whether there is one."""
+
+    @abc.abstractmethod
+    def dense(
+        self, x: Map, units: int, name: str, activation: str | None = None, use_bias: bool = True
+    ) -> Map:
+        """Multiply a vector (of `mean` or `flatten`) by a matrix."""
+
+    @abc.abstractmethod
+    def layer(
+        self, kind: str, x: Map, name: str, formula: Callable[..., Map], **arguments: object
+    ) -> Map:
+        """Call a layer that holds others.
+
+        Args:
+            kind: str, the name of a class in `keras_resnext.layers` that takes a
+                `kernel_regularizer`.
+            x: the feature map, or the list of them, that it is called with.
+            name: str, the layer's name.
+            formula: function of a reading and `x` that writes the layer in primitives.
+            **arguments: what the class takes besides.
+        """
+
+    # Layers without weights.
+
+    @abc.abstractmethod
+    def channels(self, x: Map) -> int:
+        """Return the number of channels."""
+
+    @abc.abstractmethod
+    def relu(self, x: Map, name: str) -> Map:
+        """Return the positive part."""
+
+    @abc.abstractmethod
+    def activation(self, x: Map, function: str, name: str) -> Map:
+        """Apply one of Keras's activations, by its name."""
+
+    @abc.abstractmethod
+    def max_pool(self, x: Map, size: Size, strides: int, name: str, padding: str = "valid") -> Map:
+        """Take the maximum over windows."""
+
+    @abc.abstractmethod
+    def average_pool(
+        self, x: Map, size: Size, strides: int, name: str, padding: str = "valid"
+    ) -> Map:
+        """Take the mean over windows; with `padding="same"` that of the pixels that are there."""
+
+    @abc.abstractmethod
+    def blur_pool(self, x: Map, strides: int, name: str) -> Map:
+        """Blur, then subsample."""
+
+    @abc.abstractmethod
+    def mean(self, x: Map, name: str) -> Map:
+        """Return the vector of the channels' means."""
+
+    @abc.abstractmethod
+    def flatten(self, x: Map, name: str) -> Map:
+        """Return the vector of all pixels."""
+
+    @abc.abstractmethod
+    def scale(self, x: Map, gates: Map, name: str) -> Map:
+        """Multiply each channel by its gate, an entry of a vector."""
+
+    @abc.abstractmethod
+    def zero_pad(self, x: Map, border: int | tuple[tuple[int, int], ...], name: str) -> Map:
+        """Put zeros around the image, as `keras.layers.ZeroPadding2D` does."""
+
+    @abc.abstractmethod
+    def zero_channels(self, x: Map, count: int, name: str) -> Map:
+        """Append channels of zeros."""
+
+    @abc.abstractmethod
+    def add(self, maps: Sequence[Map], name: str) -> Map:
+        """Return the sum of feature maps of one shape."""
+
+    @abc.abstractmethod
+    def scaled_add(self, x: Map, y: Map, factor: float, name: str) -> Map:
+        """Return `x + factor * y`."""
+
+    @abc.abstractmethod
+    def upsample_add(self, small: Map, large: Map, name: str) -> Map:
+        """Return the sum of two feature maps, the first of half the height and width."""
+
+    @abc.abstractmethod
+    def concatenate(self, maps: Sequence[Map], name: str) -> Map:
+        """Return the channels of all feature maps."""
+
+    @abc.abstractmethod
+    def split(self, x: Map, parts: int) -> Sequence[Map]:
+        """Return equal shares of the channels."""
+
+    @abc.abstractmethod
+    def dropout(self, x: Map, rate: float, name: str) -> Map:
+        """Drop entries of a vector."""
+
+    @abc.abstractmethod
+    def drop_path(self, x: Map, rate: float, name: str) -> Map:
+        """Drop a branch for whole images (stochastic depth)."""
+
+    @abc.abstractmethod
+    def drop_block(self, x: Map, scale: float, name: str) -> Map:
+        """Drop squares, by the configuration's DropBlock; `scale` is of the seeds' chance."""

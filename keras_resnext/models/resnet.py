@@ -1,56 +1,63 @@
-"""The builder of residual networks. It only builds."""
+"""Residual networks, from the image to the last feature map. Nothing here imports Keras."""
 
-from keras_resnext.models.big_little import big_little_stages
+from typing import TYPE_CHECKING
+
+from keras_resnext.models.big_little import big_little_pool, big_little_stages
 from keras_resnext.models.blocks import Place, residual_block
-from keras_resnext.models.primitives import norm_act
-from keras_resnext.models.stems import STEM_POOLS, big_little_pool, stem
+from keras_resnext.models.primitives import Map, Primitives
+from keras_resnext.models.stems import STEM_POOLS, stem
+
+if TYPE_CHECKING:
+    from keras_resnext.models.config import ResNetConfig
 
 # The scale of DropBlock's seeds in the last stages (Lee et al., 2020, section 3.2).
 DROP_BLOCK_SCALES = (0.25, 1.0)
 
 
-def resnet_features(x, config):
-    """Build a residual network from the image to its last feature map.
+def resnet_features(net: Primitives, x: Map) -> Map:
+    """Describe a residual network from the image to its last feature map.
 
     Args:
-        x: symbolic tensor of images, `(batch, height, width, channels)`.
-        config: `ResNetConfig`.
+        net: `Primitives`, a reading of a `ResNetConfig`.
+        x: the images.
 
     Returns:
-        Symbolic tensor `(batch, height / s, width / s, config.outputs[-1])`, where `s` is
-        `config.total_stride`.
+        The feature map, `config.outputs[-1]` channels at `1 / config.total_stride` of the
+        height and width.
     """
-    x = stem(x, config)
+    config = net.config
+    x = stem(net, x)
     stages = _stages(config)
     if config.big_little is None:
-        x = STEM_POOLS[config.pool](x)
+        x = STEM_POOLS[config.pool].make(net, x)
     else:
-        x = big_little_pool(x, config)
-        x = big_little_stages(x, config, stages[:-1])
+        x = big_little_pool(net, x)
+        x = big_little_stages(net, x, stages[:-1])
         stages = stages[-1:]
     for place in (place for stage in stages for place in stage):
-        x = residual_block(x, config, place)
-    return norm_act(x, config, "features") if config.preactivation else x
+        x = net.block(residual_block, x, place)
+    return net.norm_relu(x, "features") if config.preactivation else x
 
 
-def _stages(config):
-    """The places of the blocks, a list for each stage."""
-    scales = (0.0,) * len(config.blocks) + DROP_BLOCK_SCALES
-    scales = scales[-len(config.blocks) :]
-    total = sum(config.blocks)
-    stages, done = [], 0
-    for s, (count, planes) in enumerate(zip(config.blocks, config.filters, strict=True)):
+def _stages(config: "ResNetConfig") -> list[list[Place]]:
+    """Return the places of the blocks, a list for each stage."""
+    scales = (0.0,) * len(config.blocks)
+    if config.drop_block:
+        scales = (scales + DROP_BLOCK_SCALES)[-len(config.blocks) :]
+    total, done, stages = sum(config.blocks), 0, []
+    rows = zip(config.blocks, config.filters, config.strides, scales, strict=True)
+    for stage, (count, planes, strides, scale) in enumerate(rows, start=1):
         strided = 0 if config.stride_block == "first" else count - 1
         stages.append(
             [
                 Place(
-                    name=f"stage{s + 1}_block{b + 1}",
+                    name=f"stage{stage}_block{block + 1}",
                     planes=planes,
-                    strides=config.strides[s] if b == strided else 1,
-                    drop_path=config.drop_path * (done + b + 1) / total,
-                    drop_block=scales[s],
+                    strides=strides if block == strided else 1,
+                    drop_path=config.drop_path * (done + block + 1) / total,
+                    drop_block=scale,
                 )
-                for b in range(count)
+                for block in range(count)
             ]
         )
         done += count

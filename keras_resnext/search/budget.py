@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from keras_resnext.checks import Rule, check, check_fields, choice, number
 from keras_resnext.models import variants
-from keras_resnext.models.config import EXPANSION, ResNetConfig
+from keras_resnext.models.config import ResNetConfig
 from keras_resnext.models.counting import Complexity, count
 
 COSTS = ("macs", "parameters")
+# A network costs the more the wider it is: widths that are far too narrow are skipped in strides.
+STRIDES = (64, 16, 4)
 AMOUNT = Rule("a number above 0, or the name of a model", number(above=0).holds)
 
 
@@ -86,32 +88,44 @@ class Widths:
         if width is None:
             return None
         config = config.replace(width_per_group=width)
-        return width, count(config, self.image_size, self.classes)
+        return width, self._count(config)
 
     def scan(self, config: ResNetConfig) -> list[tuple[int, int]]:
-        """Return each width and its cost, from the narrowest to the first above the budget."""
+        """Return widths and costs in order, from one below the budget to the first above it."""
         key = config.replace(width_per_group=self.base.width_per_group)
         if key not in self._scans:
             self._scans[key] = list(self._costs_by_width(config))
         return self._scans[key]
 
     def _cost(self, config: ResNetConfig) -> int:
-        return self.budget.of(count(config, self.image_size, self.classes))
+        return self.budget.of(self._count(config))
+
+    def _count(self, config: ResNetConfig) -> Complexity:
+        if config.drop_path or config.drop_block:  # they count their steps, which costs nothing
+            config = config.replace(drop_path=0.0, drop_block=0.0)
+        return count(config, self.image_size, self.classes)
+
+    def _cost_at(self, config: ResNetConfig, width: int) -> int | None:
+        try:
+            return self._cost(config.replace(width_per_group=width))
+        except ValueError:
+            return None  # some attentions need a width that divides
 
     def _costs_by_width(self, config: ResNetConfig) -> Iterator[tuple[int, int]]:
         if config.block == "basic":
             yield 64, self._cost(config)
             return
-        limit = (1 + self.budget.tolerance) * self.target
-        for width in itertools.count(-(-64 // min(config.filters))):
-            try:
-                wider = config.replace(width_per_group=width)
-            except ValueError:
-                continue  # some attentions need a width that divides
-            cost = self._cost(wider)
-            yield width, cost
-            if cost > limit:
-                return
+        low, high = ((1 + sign * self.budget.tolerance) * self.target for sign in (-1, 1))
+        start = -(-64 // min(config.filters))
+        for stride in STRIDES:
+            while (cost := self._cost_at(config, start + stride)) is not None and cost < low:
+                start += stride
+        for width in itertools.count(start):
+            cost = self._cost_at(config, width)
+            if cost is not None:
+                yield width, cost
+                if cost > high:
+                    return
 
     def _fitting(self, config: ResNetConfig) -> int | None:
         """Return the width that preserves the complexity of the regular blocks best, or None.
@@ -144,7 +158,7 @@ class Widths:
     def _blocks_cost(self, config: ResNetConfig, width: int) -> float:
         """Return the cost of all blocks, each counted as a regular one of its stage."""
         shrinks = 4 if self.budget.cost == "macs" else 1
-        ends = 2 * EXPANSION[config.block]
+        ends = 2 * config.channels(1)
         total = 0
         for stage, (blocks, planes) in enumerate(zip(config.blocks, config.filters, strict=True)):
             d = planes * width // 64

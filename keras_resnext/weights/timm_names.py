@@ -1,14 +1,21 @@
 """timm's names for the tensors of a network, by the grammar of our layer names.
 
-No residual network is listed: a name follows from the layer's name and the configuration, for
-any depth, width, stem, shortcut and attention.
+No residual network is listed: the rows of `BLOCKS`, `ATTENTIONS`, `SHORTCUTS` and `STEMS` hold
+timm's names of their layers, and a name follows for any depth and width.
 """
 
+import functools
 import re
+from collections.abc import Mapping
 
 import numpy as np
 
+from keras_resnext.models.attention import ATTENTIONS
+from keras_resnext.models.blocks import BLOCKS
+from keras_resnext.models.config import NetworkConfig, ResNetConfig
 from keras_resnext.models.inception_config import InceptionConfig
+from keras_resnext.models.shortcuts import SHORTCUTS
+from keras_resnext.models.stems import STEMS
 from keras_resnext.weights.inception_names import timm_layers
 
 _WEIGHTS = {
@@ -19,29 +26,23 @@ _WEIGHTS = {
     "moving_mean": "running_mean",
     "moving_variance": "running_var",
 }
-# The parts of an attention: ours to timm's, for squeeze-excite and ECA and inside a selective
-# kernel.
-_ATTENTION = {"reduce": "fc1", "expand": "fc2", "conv": "conv"}
-_SELECTIVE = {"reduce": "fc_reduce", "norm": "bn", "select": "fc_select"}
-_STEM = re.compile(r"stem_conv(\d?)(_norm)?")
-_LAYER = re.compile(
-    r"stage(\d+)_block(\d+)_(conv\d|shortcut|attention)(?:_(path\d|attention))?(_norm)?"
-)
+# The fields whose rows name layers, each with its table; a later row replaces names of an earlier.
+_TABLES = {"stem": STEMS, "block": BLOCKS, "shortcut": SHORTCUTS, "attention": ATTENTIONS}
 
 
-def timm_name(path, config):
+def timm_name(path: str, config: NetworkConfig) -> str | None:
     """Return timm's name of a weight.
 
     Args:
-        path: str, the path of one of our variables, such as `stage2_block1_conv2_norm/gamma`.
-        config: the configuration of its network.
+        path: str, path of one of our variables, such as `stage2_block1_conv2_norm/gamma`.
+        config: `NetworkConfig` of its network.
 
     Returns:
         str, or None for what timm has no tensor for (the step of DropBlock, auxiliary
         classifiers).
 
     Raises:
-        ValueError: if timm has no such network.
+        ValueError: If timm has no such network.
 
     Example:
 
@@ -49,62 +50,48 @@ def timm_name(path, config):
     >>> timm_name("stage2_block1_conv2_norm/gamma", ResNetConfig())
     'layer2.0.bn2.weight'
     """
-    layer, *inner, weight = path.split("/")
+    layer, weight = path.rsplit("/", 1)
     if weight not in _WEIGHTS:
         return None
-    weight = _WEIGHTS[weight]
     if isinstance(config, InceptionConfig):
         theirs = timm_layers(config).get(layer)
-        return theirs and f"{theirs}.{weight}"
-    return _residual(layer, inner, weight, config)
-
-
-def _residual(layer, inner, weight, config):
-    if layer == "predictions":
-        return f"fc.{weight}"
-    if stem := _STEM.fullmatch(layer):
-        return f"{_stem(*stem.groups())}.{weight}"
-    match = _LAYER.fullmatch(layer)
-    selective = config.attention in ("sk", "sk_split")
-    if not match or (match[4] and not selective):
-        raise ValueError(f'timm has no network with a layer "{layer}".')
-    stage, block, part, rest, norm = match.groups()
-    if part == "attention":
-        name = f"se.{_ATTENTION[inner[0]]}"
-    elif part == "shortcut":
-        first = 1 if config.shortcut == "D" else 0
-        name = f"downsample.{first + bool(norm)}"
-    elif rest == "attention":
-        name = f"{part}.attn.{_SELECTIVE[inner[0]]}"
-    elif rest:
-        index = int(rest.removeprefix("path")) - 1
-        name = f"{part}.paths.{index}.{'bn' if norm else 'conv'}"
-    elif selective:
-        name = f"{part}.{'bn' if norm else 'conv'}"
     else:
-        name = part.replace("conv", "bn") if norm else part
-    return f"layer{stage}.{int(block) - 1}.{name}.{weight}"
+        theirs = _residual(layer, config)
+    return theirs and f"{theirs}.{_WEIGHTS[weight]}"
 
 
-def _stem(number, norm):
-    """`conv1` and `bn1`; of three convolutions, `conv1.{0,1,3,4,6}` and `bn1`."""
-    if not number:
-        return "bn1" if norm else "conv1"
-    if norm and number == "3":
-        return "bn1"
-    return f"conv1.{3 * (int(number) - 1) + bool(norm)}"
+def _residual(layer: str, config: ResNetConfig) -> str:
+    names = _rows(config)
+    if layer in names:
+        return names[layer]
+    match = re.fullmatch(r"stage(\d+)_block(\d+)_(.+)", layer)
+    if not match or match[3] not in names:
+        raise ValueError(f'timm has no network with a layer "{layer}".')
+    return f"layer{match[1]}.{int(match[2]) - 1}.{names[match[3]]}"
 
 
-def from_torch(tensor, shape):
+@functools.lru_cache(maxsize=8)
+def _rows(config: ResNetConfig) -> Mapping[str, str]:
+    """Return timm's names of layers, those of a block without the block."""
+    names = {"predictions": "fc"}
+    for field, table in _TABLES.items():
+        value = getattr(config, field)
+        if table[value].timm is None:
+            raise ValueError(f'timm has no network with {field}="{value}".')
+        names |= table[value].timm
+    return names
+
+
+def from_torch(tensor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Return PyTorch's tensor with our order of axes.
 
     Args:
-        tensor: NumPy array: a convolution `(out, in, height, width)` or `(out, in, length)`, a
+        tensor: NumPy array, a convolution `(out, in, height, width)` or `(out, in, length)`, a
             dense layer `(out, in)` or a vector.
-        shape: tuple, the shape of our weight; a convolution of 1x1 may be a dense layer here.
+        shape: tuple of int, the shape of our weight; a 1x1 convolution may be a dense layer here.
 
     Raises:
-        ValueError: if it does not have that shape.
+        ValueError: If it does not have that shape.
 
     Example:
 
@@ -121,12 +108,12 @@ def from_torch(tensor, shape):
     return ours
 
 
-def to_torch(values, name):
+def to_torch(values: np.ndarray, name: str) -> np.ndarray:
     """Return our weight with PyTorch's order of axes, for the tensor called `name`.
 
     Args:
-        values: NumPy array.
-        name: str, timm's name; a dense layer of an attention is a 1x1 convolution there.
+        values: NumPy array, the weight.
+        name: str, timm's name of it; a dense layer of an attention is a 1x1 convolution there.
 
     Example:
 

@@ -11,7 +11,10 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from keras_resnext import ResNetConfig, create_model
-from keras_resnext.models import config as described
+from keras_resnext.models.attention import ATTENTIONS
+from keras_resnext.models.blocks import BLOCKS, DOWNSAMPLINGS
+from keras_resnext.models.shortcuts import SHORTCUTS
+from keras_resnext.models.stems import STEM_POOLS, STEMS
 
 pytestmark = pytest.mark.only_tensorflow  # the gradients of a whole model are taken on a tape
 
@@ -20,18 +23,18 @@ FIELDS = [field.name for field in dataclasses.fields(ResNetConfig)]
 VALUES = {
     "blocks": st.sampled_from([(1,), (2,), (2, 1), (2, 2), (3, 1), (1, 2), (2, 2, 1)]),
     "filters": st.sampled_from([(8,), (16,), (8, 16), (16, 8), (16, 16), (16, 32), (8, 16, 32)]),
-    "block": st.sampled_from(list(described.EXPANSION)),
+    "block": st.sampled_from(list(BLOCKS)),
     "cardinality": st.sampled_from([1, 1, 2, 4]),
     "width_per_group": st.sampled_from([16, 32, 64]),
     "form": st.sampled_from(["c", "c", "a", "b"]),
-    "stem": st.sampled_from(list(described.STEM_STRIDES)),
+    "stem": st.sampled_from(list(STEMS)),
     "stem_filters": st.sampled_from([8, 16]),
-    "stem_pool": st.sampled_from([None, *described.STEM_POOL_STRIDES]),
-    "shortcut": st.sampled_from(described.SHORTCUTS),
+    "stem_pool": st.sampled_from([None, *STEM_POOLS]),
+    "shortcut": st.sampled_from(list(SHORTCUTS)),
     "stride_on": st.sampled_from(["3x3", "3x3", "1x1"]),
     "stride_block": st.sampled_from(["first", "first", "last"]),
-    "downsample": st.sampled_from(["stride", "blur", "average"]),
-    "attention": st.sampled_from(described.ATTENTIONS),
+    "downsample": st.sampled_from(list(DOWNSAMPLINGS)),
+    "attention": st.sampled_from(list(ATTENTIONS)),
     "attention_ratio": st.sampled_from([None, 0.25]),
     "attention_bias": st.booleans(),
     "big_little": st.sampled_from([None, None, (1, 2), (2, 1), (2, 4)]),

@@ -13,7 +13,9 @@ from keras_resnext.models import inception_tables as tables
 from keras_resnext.models import variants
 from keras_resnext.models.builders import build_features
 from keras_resnext.models.complexity import complexity
-from keras_resnext.models.inception_config import InceptionConfig
+from keras_resnext.models.inception_blocks import pooling
+from keras_resnext.models.inception_config import InceptionConfig, parse
+from keras_resnext.models.keras_layers import KerasLayers
 from keras_resnext.weights.grammar import timm_config
 from keras_resnext.weights.inception_names import convolutions, keras_layers, timm_layers
 
@@ -183,26 +185,20 @@ def test_the_way_average_poolings_meet_the_border_is_an_option():
 
 
 def _pooled(image, config):
-    from keras_resnext.models.inception_blocks import pooling
-    from keras_resnext.models.inception_config import parse
-
     ((step,),) = parse("avg3x3")
-    return pooling(image, config, step, "pool")
+    return pooling(KerasLayers(config), image, step, "pool")
 
 
 @pytest.mark.parametrize("size", [6, 7])
 @pytest.mark.parametrize("path, window", [("max3x3/2c", 3), ("max2x2/2c", 2)])
 def test_ceil_mode_lets_the_last_window_reach_over_the_end(size, path, window):
     """Windows start at every second pixel, as long as one of their pixels is in the image."""
-    from keras_resnext.models.inception_blocks import pooling
-    from keras_resnext.models.inception_config import parse
-
     x = np.random.RandomState(0).uniform(0, 1, (1, size, size, 1)).astype("float32")
     starts = range(0, 2 * -(-(size - window) // 2) + 1, 2)
     expected = [[x[0, i : i + window, j : j + window].max() for j in starts] for i in starts]
     image = keras.Input((size, size, 1))
     ((step,),) = parse(path)
-    model = keras.Model(image, pooling(image, tables.V1, step, "pool"))
+    model = keras.Model(image, pooling(KerasLayers(tables.V1), image, step, "pool"))
     np.testing.assert_array_equal(_numpy(model(x))[0, :, :, 0], expected)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from keras_resnext.search import driver, processes
+from keras_resnext.search import folder as folder_module
 from keras_resnext.search.space import Space
 
 HERE = pathlib.Path(__file__).parent
@@ -35,6 +36,17 @@ def pretending(monkeypatch):
 @pytest.fixture
 def at_once(monkeypatch):
     """Trials are no processes: each is done when it is started, and counted."""
+    return run_at_once(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def at_once_in_module():
+    """The same for all tests of a module."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield run_at_once(patch)
+
+
+def run_at_once(monkeypatch):
     started = []
 
     class Done:
@@ -51,6 +63,7 @@ def at_once(monkeypatch):
 
     monkeypatch.setattr(processes.subprocess, "Popen", Done)
     monkeypatch.setattr(driver, "SECONDS_BETWEEN_LOOKS", 0)
+    monkeypatch.setattr(folder_module.os, "fsync", lambda descriptor: None)
     return started
 
 

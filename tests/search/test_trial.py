@@ -18,7 +18,7 @@ from keras_resnext.search.space import Space
 from keras_resnext.training.build import network_for
 from keras_resnext.training.recipe import from_fields, write
 
-pytestmark = pytest.mark.only_tensorflow
+pytestmark = [pytest.mark.only_tensorflow, pytest.mark.usefixtures("eagerly")]
 
 NETWORK = {"blocks": [1, 1], "filters": [8, 16], "cardinality": 4, "width_per_group": 32}
 RECIPE = {
@@ -74,7 +74,6 @@ def test_the_test_part_is_never_seen(arrays):
     assert not (parts[0] | parts[1]) & test and not parts[0] & parts[1]
 
 
-@pytest.mark.slow
 def test_executions_are_averaged_and_finished_ones_not_repeated(make_trial):
     folder = make_trial("0", executions=2)
     result = trial_module.run(folder)
@@ -89,7 +88,6 @@ def test_executions_are_averaged_and_finished_ones_not_repeated(make_trial):
     assert (folder.run(0) / "model.keras").stat().st_mtime_ns == before
 
 
-@pytest.mark.slow
 def test_hyperband_s_next_round_has_the_weights_of_the_one_before(make_trial):
     first = make_trial("0")
     trial_module.run(first)

@@ -28,15 +28,7 @@ def load(request: Request) -> Dataset:
 
 
 def from_arrays(arrays: Mapping[str, np.ndarray], request: Request) -> Dataset:
-    """Make a data set of arrays, which are not copied.
-
-    Args:
-        arrays: Mapping from str to array: x_train, y_train, x_test and y_test, or images and
-            labels; class_names, if known.
-        request: `Request`; the data set is named after its source, without the suffix.
-
-    Returns:
-        `Dataset`.
+    """Make a data set of arrays, which are not copied: see `datasets.load_dataset`.
 
     Raises:
         ValueError: For arrays that are missing, or of another shape or type.

@@ -52,18 +52,7 @@ def of_files(
     test: Part,
     broken: dict[str, str],
 ) -> Dataset:
-    """Make a data set of image files.
-
-    Args:
-        request: `Request`.
-        name: str, name of the data set.
-        class_names: tuple of str, in the order of the labels.
-        train: `Part` of paths, without broken files.
-        test: `Part` of paths, without broken files.
-        broken: dict from path to what is wrong with the file.
-
-    Returns:
-        `Dataset`.
+    """Make a data set of image files, of parts from which the broken ones are left out.
 
     Raises:
         ValueError: If no whole image of a class is left to train on, or if sizes differ and the
