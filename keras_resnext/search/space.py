@@ -93,7 +93,7 @@ class Space:
     def base(self) -> ResNetConfig:
         """Return the configuration that draws are changes of."""
         own = {name: value for name, value in self.fixed.items() if name in NETWORK}
-        return variants.get(self.model).config.replace(**{**self.training.build, **own})
+        return variants.get(self.model).config.replace(**{**self.training.network, **own})
 
     @property
     def training(self) -> Recipe:
@@ -103,7 +103,7 @@ class Space:
 
     def recipe_of(self, draw: Draw) -> Recipe:
         """Return the recipe that trains a draw: it names the network and its fields."""
-        network = {**self.training.build, **draw.network}
+        network = {**self.training.network, **draw.network}
         return self.training.replace(**draw.training, model=self.model, network=network)
 
     def make_budget(self) -> Budget | None:
