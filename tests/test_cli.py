@@ -145,7 +145,7 @@ WRONG = [
     (["train", "--set", "reference_batch=256"], "is the batch of a `learning_rate`: give both"),
     (["tune", "--output", "nothing"], '"nothing" holds no search to resume'),
     (["tune", "--space", DIGITS, "--compare", "nothing"], '--compare "nothing" holds no search'),
-    (["profile", "--output", "no/p.png"], "--output. Expected a file in a folder that is there"),
+    (["profile", "--output", "no/p.png"], "--output. Expected a file in a folder that exists"),
     (["data", "show", "--output", "no/p.png"], "--output. Expected a file in a folder"),
     (["data", "show", "--augmentation", "flop"], '"flop". Did you mean "flip"?'),
     (["profile", "--mixing", "mixup(0)"], "`mixup(alpha)`. Expected a number above 0"),

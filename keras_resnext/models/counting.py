@@ -3,7 +3,6 @@
 A search asks for the cost of thousands of networks: none of them is built for that.
 """
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -33,7 +32,6 @@ class Complexity:
     macs: int
 
 
-@functools.lru_cache(maxsize=65536)
 def count(config: "NetworkConfig", image_size: int, classes: int) -> Complexity:
     """Count what `complexity` would count of the network, without building it.
 

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_resnext.data.cache_file import identity
+from keras_resnext.data.cache_file import fingerprint
 from keras_resnext.data.parts import Dataset
 from keras_resnext.data.pipeline import part_batches, test_edge
 from keras_resnext.model_files import load_file
@@ -158,7 +158,7 @@ def stored_answers(teacher: keras.Model, dataset: Dataset, recipe: Recipe) -> np
     place = Path(recipe.teacher)
     folder = place if place.is_dir() else place.parent
     edge = test_edge(dataset, recipe.test_crop)
-    path = folder / f"teacher-{_identity(teacher, dataset, edge)}.npy"
+    path = folder / f"teacher-{_fingerprint(teacher, dataset, edge)}.npy"
     if path.is_file():
         return np.load(path, allow_pickle=False)
     batches = part_batches(
@@ -172,11 +172,11 @@ def stored_answers(teacher: keras.Model, dataset: Dataset, recipe: Recipe) -> np
     return answers
 
 
-def _identity(teacher: keras.Model, dataset: Dataset, edge: int) -> str:
+def _fingerprint(teacher: keras.Model, dataset: Dataset, edge: int) -> str:
     digest = hashlib.sha256()
     for weight in teacher.get_weights():
         digest.update(np.ascontiguousarray(weight).tobytes())
-    for chunk in identity(dataset.train):
+    for chunk in fingerprint(dataset.train):
         digest.update(chunk)
     seen = dataset.image_size, edge, dataset.mean, dataset.std
     digest.update(repr(seen).encode())

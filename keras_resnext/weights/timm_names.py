@@ -4,7 +4,6 @@ No residual network is listed: the rows of `BLOCKS`, `ATTENTIONS`, `SHORTCUTS` a
 timm's names of their layers, and a name follows for any depth and width.
 """
 
-import functools
 import re
 from collections.abc import Mapping
 
@@ -27,7 +26,7 @@ _WEIGHTS = {
     "moving_variance": "running_var",
 }
 # The fields whose rows name layers, each with its table; a later row replaces names of an earlier.
-_TABLES = {"stem": STEMS, "block": BLOCKS, "shortcut": SHORTCUTS, "attention": ATTENTIONS}
+TABLES = {"stem": STEMS, "block": BLOCKS, "shortcut": SHORTCUTS, "attention": ATTENTIONS}
 
 
 def timm_name(path: str, config: NetworkConfig) -> str | None:
@@ -70,11 +69,10 @@ def _residual(layer: str, config: ResNetConfig) -> str:
     return f"layer{match[1]}.{int(match[2]) - 1}.{names[match[3]]}"
 
 
-@functools.lru_cache(maxsize=8)
 def _rows(config: ResNetConfig) -> Mapping[str, str]:
     """Return timm's names of layers, those of a block without the block."""
     names = {"predictions": "fc"}
-    for field, table in _TABLES.items():
+    for field, table in TABLES.items():
         value = getattr(config, field)
         if table[value].timm is None:
             raise ValueError(f'timm has no network with {field}="{value}".')

@@ -9,47 +9,14 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from networks import BASES, VALUES
 
 from keras_resnext import ResNetConfig, create_model
-from keras_resnext.models.attention import ATTENTIONS
-from keras_resnext.models.blocks import BLOCKS, DOWNSAMPLINGS
-from keras_resnext.models.shortcuts import SHORTCUTS
-from keras_resnext.models.stems import STEM_POOLS, STEMS
 
 pytestmark = pytest.mark.only_tensorflow  # the gradients of a whole model are taken on a tape
 
 FIELDS = [field.name for field in dataclasses.fields(ResNetConfig)]
-# What a field may be, at sizes that build at once; together they may still be impossible.
-VALUES = {
-    "blocks": st.sampled_from([(1,), (2,), (2, 1), (2, 2), (3, 1), (1, 2), (2, 2, 1)]),
-    "filters": st.sampled_from([(8,), (16,), (8, 16), (16, 8), (16, 16), (16, 32), (8, 16, 32)]),
-    "block": st.sampled_from(list(BLOCKS)),
-    "cardinality": st.sampled_from([1, 1, 2, 4]),
-    "width_per_group": st.sampled_from([16, 32, 64]),
-    "form": st.sampled_from(["c", "c", "a", "b"]),
-    "stem": st.sampled_from(list(STEMS)),
-    "stem_filters": st.sampled_from([8, 16]),
-    "stem_pool": st.sampled_from([None, *STEM_POOLS]),
-    "shortcut": st.sampled_from(list(SHORTCUTS)),
-    "stride_on": st.sampled_from(["3x3", "3x3", "1x1"]),
-    "stride_block": st.sampled_from(["first", "first", "last"]),
-    "downsample": st.sampled_from(list(DOWNSAMPLINGS)),
-    "attention": st.sampled_from(list(ATTENTIONS)),
-    "attention_ratio": st.sampled_from([None, 0.25]),
-    "attention_bias": st.booleans(),
-    "big_little": st.sampled_from([None, None, (1, 2), (2, 1), (2, 4)]),
-    "preactivation": st.booleans(),
-    "zero_gamma": st.booleans(),
-    "drop_block": st.sampled_from([0.0, 0.1]),
-    "drop_block_size": st.sampled_from([1, 3, 7]),
-    "drop_path": st.sampled_from([0.0, 0.2]),
-    "drop_steps": st.sampled_from([0, 10]),
-    "use_bias": st.booleans(),
-    "norm_momentum": st.sampled_from([0.9, 0.99]),
-    "norm_epsilon": st.sampled_from([1e-5, 1e-3]),
-    "dropout": st.sampled_from([0.0, 0.3]),
-    "l2": st.sampled_from([0.0, 1e-4]),
-}
+DRAWN = {name: st.sampled_from(values) for name, values in VALUES.items()}
 NONSENSE = st.sampled_from(
     [
         None,
@@ -74,15 +41,11 @@ NONSENSE = st.sampled_from(
 def _few(base):
     """`base` with some fields changed: most draws are possible, and all fields meet."""
     fields = st.dictionaries(st.sampled_from(FIELDS), st.none(), min_size=2, max_size=9)
-    changes = fields.flatmap(lambda f: st.fixed_dictionaries({n: VALUES[n] for n in sorted(f)}))
+    changes = fields.flatmap(lambda f: st.fixed_dictionaries({n: DRAWN[n] for n in sorted(f)}))
     return changes.map(lambda change: base | change)
 
 
-DRAWS = st.one_of(
-    _few({"blocks": (2, 1), "filters": (16, 32), "stem": "cifar", "stem_filters": 8}),
-    _few({"blocks": (2, 1), "filters": (16, 16), "stem_filters": 8, "big_little": (2, 2)}),
-    _few({"blocks": (1, 1), "filters": (8, 16), "stem": "deep", "block": "basic"}),
-)
+DRAWS = st.one_of(*map(_few, BASES))
 
 
 def _configuration(draw):
@@ -95,8 +58,8 @@ def _configuration(draw):
         return None
 
 
-@settings(max_examples=1000, deadline=None)
-@given(st.fixed_dictionaries(VALUES))
+@settings(max_examples=300, deadline=None)
+@given(st.fixed_dictionaries(DRAWN))
 def test_any_mixture_is_built_or_refused_by_name(draw):
     config = _configuration(draw)
     if config is not None:
@@ -104,7 +67,7 @@ def test_any_mixture_is_built_or_refused_by_name(draw):
         assert config.replace(l2=config.l2) == config
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(DRAWS, st.sampled_from(FIELDS), NONSENSE)
 def test_nonsense_is_refused_by_name(draw, field, value):
     _configuration(draw | {field: value})

@@ -7,7 +7,14 @@ from tiny_inception import TINY_V3
 from keras_resnext import ResNetConfig, create_model, feature_extractor
 from keras_resnext.models import variants
 
-SIZE = 96
+SIZE = 64
+NARROW = {"stem_filters": 8, "filters": (8, 16, 24, 32)}  # the names are those of the wide ones
+
+
+def _narrow(name):
+    config = variants.get(name).config
+    groups = {"width_per_group": 64} if config.cardinality > 1 else {}
+    return config.replace(blocks=(2, 2, 2, 1), **NARROW, **groups)
 
 
 @pytest.mark.parametrize(
@@ -16,11 +23,11 @@ SIZE = 96
 )
 @pytest.mark.parametrize("shape", [(SIZE, SIZE, 3), (None, None, 3)])
 def test_levels_are_powers_of_two_and_widths_the_stages(name, shape):
-    model = create_model(name, include_top=False, input_shape=shape)
+    config = _narrow(name)
+    model = create_model(config, include_top=False, input_shape=shape)
     features = feature_extractor(model)
     maps = predict(features, np.zeros((1, SIZE, SIZE, 3)))
     assert list(maps) == ["C2", "C3", "C4", "C5"]
-    config = variants.get(name).config
     for level, values in maps.items():
         assert values.shape[1:3] == (SIZE // 2 ** int(level[1]),) * 2
     widths = [values.shape[-1] for values in maps.values()]
@@ -34,7 +41,7 @@ def test_levels_are_powers_of_two_and_widths_the_stages(name, shape):
 
 def test_the_last_level_is_what_the_network_ends_in():
     for name in ("ResNet18", "ResNet50V2"):
-        model = create_model(name, include_top=False, input_shape=(64, 64, 3))
+        model = create_model(_narrow(name), include_top=False, input_shape=(64, 64, 3))
         x = np.random.RandomState(0).normal(size=(1, 64, 64, 3)).astype("float32")
         maps = predict(feature_extractor(model), x)
         np.testing.assert_allclose(maps["C5"], predict(model, x), atol=1e-6)
@@ -48,7 +55,7 @@ def test_every_row_has_its_stages():
         if row.input_size == 32:
             kinds[row.config.block, row.config.shortcut] = row
     for row in kinds.values():
-        model = create_model(row.name, blocks=(1, 1, 1))
+        model = create_model(row.name, blocks=(1, 1, 1), width_per_group=64)
         assert list(feature_extractor(model).output) == ["C0", "C1", "C2"]
 
 
@@ -77,7 +84,7 @@ def test_levels_are_those_of_the_stages_at_every_size(config, size):
 
 
 def test_a_loaded_model_and_chosen_levels(tmp_path):
-    model = create_model("ResNet18", input_shape=(64, 64, 3))
+    model = create_model(_narrow("ResNet18"), input_shape=(64, 64, 3), name="ResNet18")
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert list(feature_extractor(loaded, ["C3", "C5"]).output) == ["C3", "C5"]

@@ -5,6 +5,7 @@ import pathlib
 import keras
 import numpy as np
 import pytest
+from networks import Record
 from tiny_inception import TINY_RESNET, TINY_V1
 
 from keras_resnext.applications import create_model
@@ -12,7 +13,7 @@ from keras_resnext.layers import ScaledAdd
 from keras_resnext.models import inception_tables as tables
 from keras_resnext.models import variants
 from keras_resnext.models.builders import build_features
-from keras_resnext.models.complexity import complexity
+from keras_resnext.models.counting import count
 from keras_resnext.models.inception_blocks import pooling
 from keras_resnext.models.inception_config import InceptionConfig, parse
 from keras_resnext.models.keras_layers import KerasLayers
@@ -23,11 +24,6 @@ GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 ROWS = [n for n, row in variants.VARIANTS.items() if isinstance(row.config, InceptionConfig)]
 
 
-def _rows():
-    fast = ("InceptionV1", "InceptionV2")  # the tiny networks stand for the others
-    return [pytest.param(name, marks=[pytest.mark.slow] * (name not in fast)) for name in ROWS]
-
-
 def _numpy(tensor):
     return keras.ops.convert_to_numpy(tensor)
 
@@ -36,22 +32,19 @@ def _numpy(tensor):
 
 
 @pytest.mark.parametrize(
-    "name, overrides, trainable, total, gmacs",
+    "name, overrides, trainable, gmacs",
     [
-        ("InceptionV1", {"auxiliary": True}, 13_378_280, 13_378_280, 1.591),
-        ("InceptionV1BN", {"auxiliary": True}, 13_004_888, None, None),
-        pytest.param(
-            *("InceptionV3", {"norm_scale": True, "auxiliary": True}, 27_161_264, None, None),
-            marks=pytest.mark.slow,
-        ),
+        ("InceptionV1", {}, 13_378_280, 1.591),
+        ("InceptionV1BN", {}, 13_004_888, None),
+        ("InceptionV3", {"norm_scale": True}, 27_161_264, None),
     ],
     ids=str,
 )
-def test_published_counts_with_auxiliary_classifiers(name, overrides, trainable, total, gmacs):
-    """The rows themselves are counted with all the others in test_variants."""
-    counted = complexity(create_model(name, **overrides))
+def test_published_counts_with_auxiliary_classifiers(name, overrides, trainable, gmacs):
+    """The rows themselves are counted with all the others in test_counting."""
+    row = variants.get(name)
+    counted = count(row.config.replace(auxiliary=True, **overrides), row.input_size, 1000)
     assert counted.trainable == trainable
-    assert total in (None, counted.parameters)
     assert gmacs in (None, round(counted.macs / 1e9, 3))
 
 
@@ -163,13 +156,10 @@ TIMM = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n != "inception_v3")) for n in TIMM]
-)
+@pytest.mark.parametrize("name", TIMM)
 def test_counts_are_timms(name):
-    counted = complexity(create_model(timm_config(name)))
-    found = counted.trainable, counted.parameters, round(counted.macs / 1e9, 3)
-    assert found == TIMM[name]
+    counted = count(timm_config(name), 299, 1000)
+    assert (counted.trainable, counted.parameters, round(counted.macs / 1e9, 3)) == TIMM[name]
 
 
 def test_the_way_average_poolings_meet_the_border_is_an_option():
@@ -205,25 +195,20 @@ def test_ceil_mode_lets_the_last_window_reach_over_the_end(size, path, window):
 # --------------------------------------------------------------------- what the networks are
 
 
-@pytest.mark.parametrize("name", _rows())
-def test_every_row_trains_from_its_smallest_image_on(name):
-    smallest = variants.get(name).config.smallest_input
-    if smallest > 1:
-        less = smallest - 1
-        with pytest.raises(ValueError, match=f"at least {smallest} pixels"):
-            create_model(name, input_shape=(smallest, less, 3))
-        with pytest.raises(ValueError):  # what would happen without the check
-            build_features(keras.Input((less, less, 3)), variants.get(name).config)
-    keras.utils.set_random_seed(0)
-    model = create_model(name, input_shape=(smallest, smallest, 3), classes=3, pooling="avg")
-    model.compile("sgd", "sparse_categorical_crossentropy", run_eagerly=True)
-    x = np.random.RandomState(0).normal(size=(3, smallest, smallest, 3)).astype("float32")
-    before = [_numpy(weight) for weight in model.trainable_weights]
-    assert np.isfinite(model.train_on_batch(x, np.arange(3)))
-    after = [_numpy(weight) for weight in model.trainable_weights]
-    assert all(np.isfinite(weight).all() for weight in after)
-    assert any((a != b).any() for a, b in zip(after, before, strict=True))
-    assert model.predict(x, verbose=0).shape == (3, 3)
+@pytest.mark.parametrize("name", ROWS)
+def test_every_row_keeps_a_pixel_from_its_smallest_image_on(name):
+    config = variants.get(name).config.replace(auxiliary=False)
+    for size in {config.smallest_input - 1, config.smallest_input} - {0}:
+        least = min(min(shape) for shape in Record(config, size).shapes.values())
+        assert (least > 0) == (size == config.smallest_input)
+
+
+def test_smaller_images_are_refused():
+    assert TINY_RESNET.smallest_input == 75
+    with pytest.raises(ValueError, match="at least 75 pixels"):
+        create_model(TINY_RESNET, input_shape=(75, 74, 3))
+    with pytest.raises(ValueError):  # what would happen without the check
+        build_features(keras.Input((74, 74, 3)), TINY_RESNET)
 
 
 @pytest.mark.parametrize("config", [TINY_RESNET, TINY_V1], ids=["resnet", "v1"])
@@ -231,10 +216,10 @@ def test_every_row_trains_from_its_smallest_image_on(name):
 def test_every_weight_learns(config, policy):
     keras.config.set_dtype_policy(policy)
     keras.utils.set_random_seed(0)
-    model = create_model(config, input_shape=(139, 139, 3), classes=3)
+    model = create_model(config, input_shape=(75, 75, 3), classes=3)
     optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1), initial_scale=64)
     model.compile(optimizer, "sparse_categorical_crossentropy", run_eagerly=True)
-    x = np.random.RandomState(0).normal(size=(4, 139, 139, 3)).astype("float32")
+    x = np.random.RandomState(0).normal(size=(4, 75, 75, 3)).astype("float32")
     before = [_numpy(weight) for weight in model.trainable_weights]
     losses = [model.train_on_batch(x, np.arange(4) % 3) for _ in range(2)]
     assert np.isfinite(losses).all()
@@ -267,7 +252,7 @@ def test_residual_branches_are_scaled_and_only_the_last_is_linear():
 
 @pytest.mark.parametrize("config", [TINY_RESNET, TINY_V1.replace(auxiliary=True)])
 def test_l2_is_on_every_kernel(config):
-    model = create_model(config, input_shape=(139, 139, 3), l2=1e-2)
+    model = create_model(config, input_shape=(80, 80, 3), l2=1e-2)
     kernels = [w for w in model.trainable_weights if w.path.endswith("kernel")]
     assert len(model.losses) == len(kernels) > 10
     expected = 1e-2 * sum((_numpy(k) ** 2).sum() for k in kernels)
@@ -291,19 +276,23 @@ def test_options_reach_the_layers():
 def test_channels_first_builds_the_same_network():
     for config, last in ((TINY_RESNET, 16), (TINY_V1.replace(auxiliary=True), 16)):
         keras.config.set_image_data_format("channels_first")
-        model = create_model(config, input_shape=(3, 139, 139))
+        model = create_model(config, input_shape=(3, 80, 80))
         assert model.get_layer("avg_pool").input.shape[:2] == (None, last)
         keras.config.set_image_data_format("channels_last")
-        assert (
-            model.count_params() == create_model(config, input_shape=(139, 139, 3)).count_params()
-        )
+        assert model.count_params() == create_model(config, input_shape=(80, 80, 3)).count_params()
+
+
+def _thin(config):
+    """The same network with two filters in each convolution."""
+    stages = [[(module.kind, (2,) * len(module.filters)) for module in s] for s in config.stages]
+    return config.replace(stem_filters=(2,) * len(config.stem_filters), stages=stages)
 
 
 def test_names_of_weights_are_a_file_format():
     shape = (75, 75, 3)
     models = {
-        "InceptionV1": create_model("InceptionV1", input_shape=shape),
-        "InceptionV3": create_model(timm_config("inception_v3"), input_shape=shape),
+        "InceptionV1": create_model(_thin(tables.V1), input_shape=shape),
+        "InceptionV3": create_model(_thin(timm_config("inception_v3")), input_shape=shape),
         "tiny_inception_resnet": create_model(TINY_RESNET, input_shape=shape, norm_scale=True),
     }
     for name, model in models.items():
