@@ -35,8 +35,8 @@ MUTATIONS = (
     ),
     Mutation(
         file="keras_resnext/search/driver.py",
-        old='"holdout": settings.holdout,',
-        new='"holdout": 0.2,',
+        old='"data", "image_size", "holdout")',
+        new='"data", "image_size")',
         tests="tests/search/test_driver.py -k told_what",
     ),
     Mutation(
