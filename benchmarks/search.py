@@ -107,7 +107,7 @@ def measure(options, data, name, recipe):
         if not (run / "summary.json").exists():
             command = [*COMMAND, "train", "--recipe", path, "--seed", 100 + seed]
             command += ["--data", data, "--image-size", options.image_size]
-            command += ["--output", run, "--go-on"]
+            command += ["--output", run, "--resume"]
             subprocess.run(list(map(str, command)), check=True)
         summaries.append(json.loads((run / "summary.json").read_text()))
     top1 = [100 * summary["test_top1"] for summary in summaries]

@@ -122,12 +122,12 @@ from .models.forms import move_weights as move_weights
 from .models.inception_config import InceptionConfig as InceptionConfig
 from .models.remat import remat_model as remat_model
 from .models.variants import list_models as list_models
-from .training.compile import compile_recipe as compile_recipe
-from .training.fit import train as train
-from .training.network import network_for as network_for
+from .training.build import compile_recipe as compile_recipe
+from .training.build import network_for as network_for
 from .training.recipe import Recipe as Recipe
 from .training.recipes import get_recipe as get_recipe
 from .training.recipes import list_recipes as list_recipes
-from .training.session import resume as resume
+from .training.train import resume as resume
+from .training.train import train as train
 from .version import __version__ as __version__
 from .weights.fold import fold_batch_norm as fold_batch_norm

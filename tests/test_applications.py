@@ -12,7 +12,7 @@ import keras_resnext
 from keras_resnext import ResNetConfig, create_model
 from keras_resnext.layers import BatchNormalization, GroupedConv2D
 from keras_resnext.models import variants
-from keras_resnext.training.compile import compile_recipe
+from keras_resnext.training.build import compile_recipe
 from keras_resnext.training.recipe import Recipe
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"

@@ -121,7 +121,6 @@ PRIVATE = (
         "tensorflow.python.framework.convert_to_constants.convert_variables_to_constants_v2",
         ("export.py",),
     ),
-    Row("tensorflow.python.framework.config.is_op_determinism_enabled", ("training/run.py",)),
     # KerasTuner's oracles.
     Row("_duplicate", ("search/oracles.py",), lambda: _tuner("RandomSearchOracle")),
     Row("_save_trial", ("search/oracles.py",), lambda: _tuner("RandomSearchOracle")),

@@ -1,9 +1,9 @@
-"""The ``keras-resnext`` command: parsing and printing only.
+"""The `keras-resnext` command: parsing and printing only.
 
 Keras, TensorFlow, NumPy and Matplotlib are imported within the functions that run a sub-command,
-after everything that can be checked without them: ``--help`` and a mistyped name answer at once.
-A module has the verbs of one subject, each a function that adds its arguments to a parser and one
-that runs; its ``COMMANDS`` are their rows of the table.
+after everything that can be checked without them: `--help` and a mistyped name answer at once.
+A module has the commands of one subject, each with a function that adds its arguments to a parser
+and one that runs it; its `COMMANDS` are their rows of the table.
 """
 
 import argparse
@@ -23,7 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Args:
-        arguments: Those after the program's name. Default: those of this process.
+        arguments: sequence of str, arguments after the program's name; None means those of this
+            process.
 
     Returns:
         The exit code: 0, 1 if training diverged, an image was unreadable or a file could not be
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Give the parser of the command and all its sub-commands."""
+    """Return the parser of the command and all its sub-commands."""
     parser = Parser(prog=PROGRAM, description="ResNet and ResNeXt for Keras 3.")
     parser.add_argument("--version", action=Version, nargs=0, help="print versions and exit")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -55,31 +56,35 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, naming what was nearly typed."""
+    """An `ArgumentParser` that names the nearest valid argument."""
 
-    def _check_value(self, action, value):
+    def _check_value(self, action: argparse.Action, value: object) -> None:
         if action.choices is not None and value not in action.choices:
             name = action.dest if action.option_strings else "command"
             raise argparse.ArgumentError(None, unknown(name, value, action.choices))
 
-    def parse_args(self, args=None, namespace=None):
+    def parse_args(
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
+        """Parse all arguments, or exit with the nearest name of an unknown one."""
         options, rest = self.parse_known_args(args, namespace)
         if rest:
-            called = options.parser
-            valid = sorted(called._option_string_actions)
-            called.error(unknown("argument", rest[0].split("=")[0], valid))
+            parser = options.parser
+            valid = sorted(parser._option_string_actions)
+            parser.error(unknown("argument", rest[0].split("=")[0], valid))
         return options
 
 
 class Version(argparse.Action):
-    """Prints the versions that a bug report needs."""
+    """Print the versions that a bug report needs."""
 
-    def __call__(self, parser, *_):
-        found = [f"{PROGRAM} {__version__}"]
+    def __call__(self, parser: argparse.ArgumentParser, *_) -> None:
+        """Print them, and exit."""
+        versions = [f"{PROGRAM} {__version__}"]
         for name in ("keras", "tensorflow", "jax", "torch"):
             with suppress(metadata.PackageNotFoundError):
-                found.append(f"{name} {metadata.version(name)}")
-        print(", ".join(found))
+                versions.append(f"{name} {metadata.version(name)}")
+        print(", ".join(versions))
         parser.exit()
 
 

@@ -300,7 +300,7 @@ def _training_step(variant: "Variant", dataset: "Dataset") -> Callable:
         import keras
 
         from keras_resnext.applications import create_model
-        from keras_resnext.training.compile import compile_recipe
+        from keras_resnext.training.build import compile_recipe
         from keras_resnext.training.environment import devices
 
         devices()

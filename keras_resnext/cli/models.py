@@ -1,11 +1,15 @@
-"""list and info."""
+"""The commands `list` and `info`."""
 
 import argparse
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from keras_resnext.cli.shared import Command, print_json
 from keras_resnext.errors import unknown
+
+if TYPE_CHECKING:
+    from keras_resnext.models.variants import Variant
 
 
 def _list_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,14 +20,17 @@ def _list_arguments(parser: argparse.ArgumentParser) -> None:
 def _list(options: argparse.Namespace) -> int:
     from keras_resnext.models import variants
 
-    found = [variants.get(name) for name in variants.list_models(options.pattern)]
-    if not found:
+    rows = [variants.get(name) for name in variants.list_models(options.pattern)]
+    if not rows:
         raise ValueError(unknown("model", options.pattern, variants.list_models()))
-    _SHOW_LIST[options.json](found)
+    if options.json:
+        print_json([asdict(row) for row in rows])
+    else:
+        _print_models(rows)
     return 0
 
 
-def _print_models(found: Sequence) -> None:
+def _print_models(rows: "Sequence[Variant]") -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -32,7 +39,7 @@ def _print_models(found: Sequence) -> None:
     for heading in ("input", "parameters (M)", "GMACs", "top-1 error (%)"):
         table.add_column(heading, justify="right")
     table.add_column("paper")
-    for variant in found:
+    for variant in rows:
         error = "" if variant.top1_error is None else f"{variant.top1_error:g}"
         table.add_row(
             variant.name,
@@ -46,22 +53,26 @@ def _print_models(found: Sequence) -> None:
 
 
 def _info_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", help="of a model; see list")
+    parser.add_argument("name", help="name of a model; see list")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _info(options: argparse.Namespace) -> int:
     from keras_resnext.models import variants
 
-    _SHOW_INFO[options.json](variants.get(options.name))
+    row = variants.get(options.name)
+    if options.json:
+        print_json(asdict(row))
+    else:
+        _print_model(row)
     return 0
 
 
-def _print_model(variant) -> None:
+def _print_model(variant: "Variant") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    fields = _fields(variant)
+    fields = asdict(variant)
     table = Table(title=fields.pop("name"), title_justify="left", show_header=False)
     configuration = fields.pop("config")
     for name, value in fields.items():
@@ -71,18 +82,6 @@ def _print_model(variant) -> None:
         table.add_row(name, str(value))
     Console().print(table)
 
-
-def _fields(variant) -> dict:
-    return asdict(variant)
-
-
-_SHOW_LIST = {
-    False: _print_models,
-    True: lambda found: print_json([_fields(variant) for variant in found]),
-}
-
-
-_SHOW_INFO = {False: _print_model, True: lambda variant: print_json(_fields(variant))}
 
 COMMANDS = (
     Command("list", "List the networks.", _list_arguments, _list),

@@ -1,4 +1,4 @@
-"""What the verbs share: arguments, imports in silence, and printing."""
+"""The common parts of the commands: arguments, quiet imports, and printing."""
 
 import argparse
 import ast
@@ -16,22 +16,15 @@ from keras_resnext.data.grammar import signatures
 from keras_resnext.data.mixing import MIXINGS
 
 PROGRAM = "keras-resnext"
-
-
 INTERRUPTED = 130
-
-
-# A network of keras.applications, and the image size it gets unless one is given.
+# The prefix of a network of keras.applications, and its default image size in pixels.
 BASELINE, BASELINE_SIZE = "keras:", 224
-
-
-# A network whose own images are smaller, pixels, is not for photographs.
+# A network whose own images are smaller, in pixels, is not for photographs.
 SMALL = 64
-
 
 DATA_HELP = (
     "digits; tfds:NAME; a folder of class folders (with train/ and test/ in it or without); a .csv "
-    "of path, label and split; an .npz; what `data pack` has written; default: %(default)s"
+    "of path, label and split; an .npz; a folder of `data pack`; default: %(default)s"
 )
 
 
@@ -48,7 +41,7 @@ MIXING_HELP = (
 
 
 CACHE_HELP = (
-    "what is kept of images between epochs: auto, memory (decoded), encoded, a folder for a file, "
+    "how images are cached between epochs: auto, memory (decoded), encoded, a folder for a file, "
     "or none; default: auto"
 )
 
@@ -58,10 +51,10 @@ class Command:
     """A row of the table of sub-commands.
 
     Args:
-        name: The verb.
-        summary: One line for the help.
-        add_arguments: Adds its arguments to a parser.
-        run: Takes the parsed arguments, gives the exit code.
+        name: str, name of the command.
+        summary: str, one line for the help.
+        add_arguments: Function that adds its arguments to a parser.
+        run: Function from the parsed arguments to the exit code.
     """
 
     name: str
@@ -71,22 +64,24 @@ class Command:
 
 
 def cache_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments on cached and broken images."""
     add = parser.add_argument
     add("--cache", metavar="WHAT", help=CACHE_HELP)
     add(
         "--memory-budget",
         type=float,
         metavar="GB",
-        help="memory that kept images may take; default: 60 %% of what is free",
+        help="memory for cached images; default: 60 %% of what is free",
     )
     add(
         "--on-error",
         choices=("raise", "skip"),
-        help="name broken images and stop, or leave them out; default: raise",
+        help="list broken images and stop, or skip them; default: raise",
     )
 
 
 def set_argument(parser: argparse.ArgumentParser) -> None:
+    """Add `--set KEY=VALUE`."""
     parser.add_argument(
         "--set",
         action="append",
@@ -100,7 +95,7 @@ def set_argument(parser: argparse.ArgumentParser) -> None:
 def changed_arguments(
     options: argparse.Namespace, add_arguments: Callable[[argparse.ArgumentParser], None]
 ) -> set[str]:
-    """The arguments of a command, as they are typed, that are not as they are by default."""
+    """Return the arguments of a command that differ from their defaults, as they are typed."""
     parser = argparse.ArgumentParser(add_help=False)
     add_arguments(parser)
     return {
@@ -111,34 +106,36 @@ def changed_arguments(
 
 
 def check_folder_of(argument: str, path: str | None) -> None:
-    """Refuse, before any work, a file whose folder is not there."""
+    """Raise a `ValueError`, before any work, for a file in a folder that does not exist."""
     if path is not None and not Path(path).absolute().parent.is_dir():
         raise ValueError(
-            f"Invalid value for {argument}. Expected a file in a folder that is there. "
+            f"Invalid value for {argument}. Expected a file in a folder that exists. "
             f"Received: {path}"
         )
 
 
 def cache_of(options: argparse.Namespace) -> str | bool:
+    """Return the value of `cache` that `--cache` means."""
     return False if options.cache == "none" else options.cache or "auto"
 
 
 def budget_of(options: argparse.Namespace) -> int | None:
+    """Return the memory budget in bytes."""
     return None if options.memory_budget is None else int(options.memory_budget * 1e9)
 
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """Import TensorFlow or what needs it."""
+    """Import TensorFlow, or modules that do, quietly and open to Ctrl-C."""
     with ending_at_once(), quiet_tensorflow():
         yield
 
 
 @contextmanager
 def ending_at_once() -> Iterator[None]:
-    """Let Ctrl-C end the process while there is nothing to be kept.
+    """Let Ctrl-C end the process while there is nothing to save.
 
-    A KeyboardInterrupt within an import may be swallowed by what is being imported.
+    A KeyboardInterrupt within an import may be swallowed by the imported module.
     """
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
@@ -149,28 +146,28 @@ def ending_at_once() -> Iterator[None]:
 
 @contextmanager
 def quiet_tensorflow() -> Iterator[None]:
-    """Keep what TensorFlow's C++ prints on import from the user, unless a log level is set.
+    """Hide what TensorFlow's C++ prints on import, unless a log level is set.
 
-    It writes its greetings before it has read any log level, straight to the descriptor.
+    It writes to the descriptor before it has read any log level.
     """
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
         yield
         return
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
     sys.stderr.flush()
-    kept = os.dup(2)
+    stderr = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(stderr, 2)
+        os.close(stderr)
         os.close(nowhere)
 
 
 def override(text: str) -> tuple[str, object]:
-    """From ``key=value`` to a key and a Python value; what is no literal is a string."""
+    """Parse `key=value` into a key and a Python literal, or a string if it is none."""
     key, sign, value = text.partition("=")
     if not sign or not key:
         raise ValueError(f'Invalid value for --set. Expected KEY=VALUE. Received: "{text}"')
@@ -180,5 +177,6 @@ def override(text: str) -> tuple[str, object]:
         return key, value
 
 
-def print_json(data) -> None:
+def print_json(data: object) -> None:
+    """Print data as indented JSON."""
     print(json.dumps(data, indent=2))

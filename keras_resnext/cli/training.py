@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
+from keras_resnext.checks import check, integer
 from keras_resnext.cli.shared import (
     AUGMENTATION_HELP,
     BASELINE,
@@ -37,18 +38,12 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     cache_arguments(parser)
     add("--smoke", action="store_true", help="try the recipe: a tiny network, two epochs")
     add("--strategy", default="auto", choices=STRATEGIES, help=_STRATEGY_HELP)
-    add(
-        "--restarts",
-        type=int,
-        default=0,
-        metavar="N",
-        help="start a worker of several again when it fails, at most N times",
-    )
+    add("--restarts", type=int, default=0, metavar="N", help=_RESTARTS_HELP)
     add("--output", metavar="FOLDER", help="default: runs/MODEL-DATA, -2, -3, ...")
     add("--overwrite", action="store_true", help="replace the run that --output holds")
-    add("--resume", metavar="FOLDER", help="go on with a run; nothing else is needed")
-    add("--go-on", action="store_true", help="go on with the run in --output, if there is one")
-    parser.add_argument(
+    add("--resume", nargs="?", const="", metavar="FOLDER", help=_RESUME_HELP)
+    add("--go-on", action="store_true", help=argparse.SUPPRESS)  # refused: --resume replaces it
+    add(
         "--set",
         action="append",
         default=[],
@@ -65,9 +60,18 @@ _TRAINED_HELP = (
 
 
 _WEIGHTS_HELP = (
-    "to go on from: imagenet or another tag of a published checkpoint, or a file of ours, "
-    "timm's, torchvision's or keras.applications'; the classifier is new"
+    "pretrained: imagenet or another tag of a published checkpoint, or a file of ours, timm's, "
+    "torchvision's or keras.applications'; the classifier is new"
 )
+
+
+_RESUME_HELP = (
+    "resume the run in FOLDER, with nothing else needed; without FOLDER: resume the run in "
+    "--output if there is one, otherwise begin it"
+)
+
+
+_RESTARTS_HELP = "restart a worker of several when it fails, at most N times"
 
 
 _STRATEGY_HELP = (
@@ -107,19 +111,18 @@ def _recipe_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from keras_resnext.training.run_folder import check_output
-
-    if options.overwrite and (options.restarts or options.go_on):
-        raise ValueError("--overwrite begins anew, --go-on and --restarts go on. Give one of them.")
-    if options.go_on and not options.output:
-        raise ValueError("--go-on needs --output: it is how the run is found again.")
+    """Begin a run by names, or resume one."""
+    _check_together(options)
     if options.restarts:
         return _supervised(options)
     if options.resume:
         return _report(_resume(options))
+    from keras_resnext.training.run_folder import check_output
+
+    resume = options.resume is not None
     name, recipe, network = _recipe(options)
     model, size = _trained_model(name, recipe, network)
-    check_output(options.output, options.overwrite or options.go_on)
+    check_output(options.output, options.overwrite or resume)
     with ending_at_once():
         from keras_resnext.data.datasets import load_dataset
 
@@ -127,35 +130,49 @@ def _train(options: argparse.Namespace) -> int:
     with importing():
         from keras_resnext.training.distribution import join
         from keras_resnext.training.environment import devices
-        from keras_resnext.training.session import Session
+        from keras_resnext.training.train import Session
 
         join(options.strategy)
-        devices()  # has its say on a missing GPU
+        devices()  # says so if a GPU is missing
     session = Session(model, options.data, size, recipe, options.weights, network)
     return _report(
         session.train(
             dataset,
             options.output,
-            overwrite=options.overwrite or options.go_on,
-            resume=options.go_on,
+            overwrite=options.overwrite or resume,
+            resume=resume,
             strategy=options.strategy,
             record={"command": options.command},
         )
     )
 
 
+def _check_together(options: argparse.Namespace) -> None:
+    """Raise a `ValueError` for arguments that contradict each other."""
+    resumed = options.resume is not None
+    if options.go_on:
+        raise ValueError("--go-on is now --resume: write --output FOLDER --resume.")
+    check("--restarts", options.restarts, integer(0))
+    if options.overwrite and (options.restarts or resumed):
+        raise ValueError("--overwrite begins anew, --resume and --restarts do not. Give one.")
+    for name, given in (("--resume", options.resume == ""), ("--restarts", options.restarts)):
+        if given and not options.output:
+            raise ValueError(f"{name} needs --output, the folder of the run.")
+    if options.resume:
+        ignored = changed_arguments(options, _train_arguments) - {"--resume", "--strategy"}
+        if ignored:
+            raise ValueError(
+                "--resume FOLDER resumes a run as it was begun: only --strategy may be given with "
+                f"it. Received: {', '.join(sorted(ignored))}"
+            )
+
+
 def _supervised(options: argparse.Namespace) -> int:
-    """Run this very command without --restarts; it goes on with the run that is there."""
-    if options.restarts < 0:
-        raise ValueError(
-            f"Invalid value for --restarts. Expected at least 0. Received: {options.restarts}"
-        )
-    if not options.output:
-        raise ValueError("--restarts needs --output: it is how the run is found again.")
+    """Run this very command without --restarts; it resumes an existing run."""
     with importing():
         from keras_resnext.training.distribution import supervise
 
-    arguments = [*shlex.split(options.command)[1:], "--restarts", "0", "--go-on"]
+    arguments = [*shlex.split(options.command)[1:], "--restarts", "0", "--resume"]
     command = [sys.executable, "-m", "keras_resnext", *arguments]
     return supervise(command, options.restarts, fine=(0, 2, INTERRUPTED))
 
@@ -163,17 +180,11 @@ def _supervised(options: argparse.Namespace) -> int:
 def _resume(options: argparse.Namespace) -> dict:
     from keras_resnext.training.run_folder import check_resumable
 
-    ignored = changed_arguments(options, _train_arguments) - {"--resume", "--strategy"}
-    if ignored:
-        raise ValueError(
-            "--resume goes on with a run as it was begun: only --strategy may be given with it. "
-            f"Received: {', '.join(sorted(ignored))}"
-        )
     check_resumable(options.resume)
     with importing():
         from keras_resnext.training.distribution import join
         from keras_resnext.training.environment import devices
-        from keras_resnext.training.session import resume
+        from keras_resnext.training.train import resume
 
         join(options.strategy)
         devices()

@@ -15,7 +15,7 @@ from functools import partial
 from keras_resnext.checks import number
 from keras_resnext.data import policies
 from keras_resnext.data.decode import Crop, fit_windows, relative_windows
-from keras_resnext.data.grammar import NONE, Argument, Call, Row, parse_call, split
+from keras_resnext.data.grammar import NONE, Argument, Call, Row, parse_call, split_text
 from keras_resnext.data.lazy import tf
 from keras_resnext.data.ops import fold, gather_pixels, inside_boxes
 
@@ -211,7 +211,7 @@ def parse_augmentation(text: str | Augmentation) -> Augmentation:
     """
     if isinstance(text, Augmentation):
         return text
-    calls = [call for part in split(text, "+") for call in _calls(part)]
+    calls = [call for part in split_text(text, "+") for call in _calls(part)]
     crops = [call() for call in calls if call.row.crops]
     steps = tuple(call for call in calls if not call.row.crops)
     return Augmentation(text, steps, crops[0] if crops else None)
@@ -224,7 +224,7 @@ def _calls(text: str) -> list[Call]:
         return [Call(POLICY_FILE, (("policy", policies.read_policy(text)),))]
     name, parenthesis, values = text.partition("(")
     if name in SHORTHANDS:
-        first, *rest = split(SHORTHANDS[name], "+")
+        first, *rest = split_text(SHORTHANDS[name], "+")
         return [call for part in (first + parenthesis + values, *rest) for call in _calls(part)]
     return [parse_call("augmentation", text, {**AUGMENTATIONS, **dict.fromkeys(SHORTHANDS)})]
 

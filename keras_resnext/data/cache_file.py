@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -51,12 +52,12 @@ def _key(part: Part, resize: Resize) -> str:
     # The words are those that caches of earlier versions are named by.
     text = f"{VERSION} Form(edge={resize.edge}, size={resize.size})"
     digest = hashlib.sha256(text.encode())
-    for chunk in identity(part):
+    for chunk in fingerprint(part):
         digest.update(chunk)
     return digest.hexdigest()[:24]
 
 
-def identity(part: Part) -> Iterator[bytes]:
+def fingerprint(part: Part) -> Iterator[bytes]:
     """Yield bytes to hash: all that the images of a part, their order and labels depend on."""
     if isinstance(part.images, Records):
         yield part.images.identity.encode()
@@ -83,31 +84,31 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _write(folder: Path, images: Images) -> None:
-    part = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)  # of a process that was killed: the lock is ours
+    unfinished = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed: the lock is ours
     try:
-        _write_part(part, images)
+        _write_files(unfinished, images)
         if folder.exists():  # damaged after it was written
             shutil.rmtree(folder)
-        os.replace(part, folder)
+        os.replace(unfinished, folder)
     except BaseException:  # a full disk, an image that cannot be decoded, Ctrl-C
-        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
         raise
 
 
-def _write_part(part: Path, images: Images) -> None:
-    part.mkdir()
+def _write_files(folder: Path, images: Images) -> None:
+    folder.mkdir()
     rows = []
-    with open(part / PIXELS, "wb") as file:
+    with open(folder / PIXELS, "wb") as file:
         for image, label in images:
             file.write(image.data)
             rows.append((*image.shape, label))
         _flush(file)
-    with open(part / SHAPES, "wb") as file:
+    with open(folder / SHAPES, "wb") as file:
         np.save(file, np.array(rows, np.int32), allow_pickle=False)
         _flush(file)
-    sizes = {name: (part / name).stat().st_size for name in (PIXELS, SHAPES)}
-    with open(part / META, "w", encoding="utf-8") as file:
+    sizes = {name: (folder / name).stat().st_size for name in (PIXELS, SHAPES)}
+    with open(folder / META, "w", encoding="utf-8") as file:
         json.dump({"version": VERSION, "bytes": sizes}, file)
         _flush(file)
 
@@ -123,10 +124,7 @@ def _lock_path(folder: Path) -> Path:
 
 def _remove_leftovers(folder: Path) -> None:
     """Remove what killed processes left: a lock dies with the process that held it."""
-    for part in folder.glob("*.part"):
-        lock = FileLock(_lock_path(part.with_suffix("")), timeout=0)
-        try:
-            with lock:
-                shutil.rmtree(part, ignore_errors=True)
-        except Timeout:
-            pass  # being written
+    for unfinished in folder.glob("*.part"):
+        lock = FileLock(_lock_path(unfinished.with_suffix("")), timeout=0)
+        with suppress(Timeout), lock:  # or it is being written
+            shutil.rmtree(unfinished, ignore_errors=True)

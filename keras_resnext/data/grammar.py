@@ -61,11 +61,11 @@ class Call:
         return self.row.function(*inputs, **dict(self.values))
 
 
-def split(text: str, separator: str) -> list[str]:
+def split_text(text: str, separator: str) -> list[str]:
     """Split a text where a separator stands outside of parentheses.
 
     Example:
-    >>> split("mixup(0.2, 1)*0.5,none@80", ",")
+    >>> split_text("mixup(0.2, 1)*0.5,none@80", ",")
     ['mixup(0.2, 1)*0.5', 'none@80']
     """
     return [part.strip() for part in re.split(rf"{re.escape(separator)}(?![^()]*\))", text)]
@@ -90,7 +90,7 @@ def parse_call(kind: str, text: str, table: Mapping[str, Row]) -> Call:
     if name not in table:
         raise ValueError(unknown(kind, name or text, [NONE, *table]))
     row = table[name]
-    given = split(match["values"], ",") if match and match["values"] else []
+    given = split_text(match["values"], ",") if match and match["values"] else []
     if match is None or len(given) > len(row.arguments):
         expected = f"Expected {signature(name, row)}. Received: {text}"
         raise ValueError(f"Invalid arguments of `{name}`. {expected}")

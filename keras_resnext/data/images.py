@@ -10,8 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
-from keras_resnext.checks import check, choice
-
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
 HIDDEN = ("Thumbs.db", "desktop.ini", "__MACOSX")
 ON_ERROR = ("raise", "skip")
@@ -142,7 +140,6 @@ def broken_or_raise(paths: Sequence[str], on_error: str) -> dict[str, str]:
     Raises:
         ValueError: If a file is broken and `on_error` is `"raise"`.
     """
-    check("on_error", on_error, choice(ON_ERROR))
     broken = find_broken(paths)
     if broken and on_error == "raise":
         raise ValueError(describe_broken(broken))

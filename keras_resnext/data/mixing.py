@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from keras_resnext.checks import number
-from keras_resnext.data.grammar import NONE, Argument, Call, Row, parse_call, split
+from keras_resnext.data.grammar import NONE, Argument, Call, Row, parse_call, split_text
 from keras_resnext.data.lazy import tf
 from keras_resnext.data.ops import fold, gather_pixels, inside_boxes
 
@@ -292,7 +292,7 @@ def parse_mixing(text: str | Mixing) -> Mixing:
     if isinstance(text, Mixing):
         return text
     stages = []
-    for part in split(text, ","):
+    for part in split_text(text, ","):
         names, _, first = part.partition("@")
         if first and not first.isdecimal():
             raise ValueError(f'Mixing "{text}": expected an epoch after the @. Received: "{first}"')
@@ -309,7 +309,7 @@ def parse_mixing(text: str | Mixing) -> Mixing:
 def _choices(text: str) -> tuple[tuple[Call, float], ...]:
     if text == NONE:
         return ()
-    parts = split(text, "+")
+    parts = split_text(text, "+")
     matches = [CHOICE.fullmatch(part) for part in parts]
     calls = [
         parse_call("mixing", match["call"] if match else part, MIXINGS)

@@ -17,7 +17,7 @@ import tensorflow as tf
 from filelock import FileLock
 
 from keras_resnext.checks import check, integer
-from keras_resnext.data.cache_file import identity
+from keras_resnext.data.cache_file import fingerprint
 from keras_resnext.data.encoded import encoded_stream
 from keras_resnext.data.parts import Dataset, Part, Records, take
 from keras_resnext.data.sources.packs import FORMAT, PACK
@@ -95,7 +95,7 @@ def _shuffled(part: Part) -> Part:
 def _key(dataset: Dataset, parts: dict[str, Part]) -> str:
     digest = hashlib.sha256(json.dumps(_description(dataset)).encode())
     for part in parts.values():
-        for chunk in identity(part):
+        for chunk in fingerprint(part):
             digest.update(chunk)
     return digest.hexdigest()
 
@@ -125,11 +125,11 @@ def _write_part(
 
 
 def _write_shard(path: Path, rows: Iterator[bytes], count: int) -> None:
-    part = path.with_suffix(".part")
-    with tf.io.TFRecordWriter(str(part)) as writer:
+    unfinished = path.with_suffix(".part")
+    with tf.io.TFRecordWriter(str(unfinished)) as writer:
         for _ in range(count):
             writer.write(next(rows))
-    os.replace(part, path)
+    os.replace(unfinished, path)
 
 
 def _examples(part: Part) -> Iterator[bytes]:
@@ -153,6 +153,6 @@ def _example(contents: bytes, label: int) -> bytes:
 
 
 def _write_json(path: Path, data: dict) -> None:
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    unfinished = path.with_suffix(".part")
+    unfinished.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    os.replace(unfinished, path)

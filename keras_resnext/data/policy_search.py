@@ -210,6 +210,6 @@ def write_policy(result: PolicyResult, path: str | Path) -> None:
         "plain_loss": result.plain,
         "images": result.images,
     }
-    part = Path(f"{path}.part")
-    part.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    unfinished = Path(f"{path}.part")
+    unfinished.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    os.replace(unfinished, path)

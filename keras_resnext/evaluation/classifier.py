@@ -19,7 +19,7 @@ from keras_resnext.layers import Preprocessing
 from keras_resnext.layers.image_input import IMAGENET, Description
 from keras_resnext.model_files import find_trained_model, open_model
 from keras_resnext.models.description import description
-from keras_resnext.training.run_data import test_preprocessing
+from keras_resnext.training.build import test_preprocessing
 from keras_resnext.training.run_folder import CONFIG
 
 

@@ -1,16 +1,18 @@
 """The networks of a space as a KerasTuner hypermodel."""
 
+from dataclasses import replace
+
 import keras
 import keras_tuner
 
+from keras_resnext.data.mixing import parse_mixing
 from keras_resnext.data.parts import Dataset
 from keras_resnext.data.pipeline import assemble
 from keras_resnext.search.oracles import declare
 from keras_resnext.search.space import Space
-from keras_resnext.training.compile import compile_recipe
-from keras_resnext.training.network import network_for
+from keras_resnext.training.build import compile_recipe, network_for, pipelines
+from keras_resnext.training.plan import steps_per_epoch
 from keras_resnext.training.recipe import Recipe
-from keras_resnext.training.run_data import pipelines, steps_per_epoch
 
 
 class ResNeXtHyperModel(keras_tuner.HyperModel):
@@ -80,7 +82,8 @@ class ResNeXtHyperModel(keras_tuner.HyperModel):
             The `keras.callbacks.History`.
         """
         recipe = self._recipe(hp)
-        training, test = pipelines(model, self.dataset, recipe)
+        dataset = replace(self.dataset, augmentation=recipe.augmentation)
+        training, test = pipelines(model, dataset, recipe, parse_mixing(recipe.mixing))
         arguments = {"validation_data": test, "epochs": recipe.epochs, **arguments}
         return model.fit(
             assemble(training, arguments["epochs"]),

@@ -89,9 +89,9 @@ def _execution(folder: TrialFolder, spec: Mapping, dataset: "Dataset", number: i
 
     import keras
 
-    from keras_resnext.training.fit import train
-    from keras_resnext.training.network import network_for
+    from keras_resnext.training.build import network_for
     from keras_resnext.training.recipe import from_fields
+    from keras_resnext.training.train import train
 
     recipe = from_fields(spec["recipe"])
     recipe = recipe.replace(epochs=spec["epochs"], seed=recipe.seed + number)

@@ -1,1 +1,1 @@
-"""Training: ``recipes`` (the table), ``compile``, ``session``, ``fit`` (a run), and their parts."""
+"""Training: `recipe` and `recipes` (the table); `train`: a run, as `plan`, `build` and `loop`."""

@@ -1,4 +1,4 @@
-"""All that a run needs to go on from a step as if it had not been interrupted, in one file.
+"""All that a run needs to be resumed at a step as if it had not been interrupted, in one file.
 
 Weights, statistics, random generators and drop schedules of the model; momenta, averages,
 accumulated gradients and loss scale of the optimizer; sums of the metrics so far; the epoch and
@@ -19,6 +19,8 @@ from keras_resnext.training.optimizers import value_of
 from keras_resnext.training.run_folder import write_whole
 
 MODEL, OPTIMIZER, METRIC = "model/", "optimizer/", "metric/"
+# Faults of a checkpoint that a message lists.
+LISTED = 8
 
 
 @dataclass
@@ -26,11 +28,11 @@ class Position:
     """Where a run is.
 
     Args:
-        epoch: From 0, the one under way.
-        step: Steps done in it.
-        history: The rows of the epochs that are done.
-        seconds: That they and the steps have taken.
-        best: The highest test accuracy so far.
+        epoch: int, the current epoch, from 0.
+        step: int, steps of it that are done.
+        history: list of dict, the rows of the epochs before it.
+        seconds: float, what they and the steps have taken.
+        best: float, the highest test accuracy so far.
     """
 
     epoch: int = 0
@@ -40,30 +42,21 @@ class Position:
     best: float = -1.0
 
 
-@dataclass(frozen=True)
-class Restored:
-    """What ``restore`` gives.
-
-    Args:
-        position: Where the run was.
-        sums: Of the metrics, in the step's order.
-    """
-
-    position: Position
-    sums: list[np.ndarray]
-
-
 def save(
-    path: Path, model: keras.Model, student: keras.Model, position: Position, sums=None
+    path: Path,
+    model: keras.Model,
+    student: keras.Model,
+    position: Position,
+    sums: list[np.ndarray] | None = None,
 ) -> None:
-    """Write a checkpoint, unless a weight is no number any more: then the last one stays.
+    """Write a checkpoint, unless a weight is NaN: then the last one stays.
 
     Args:
-        path: Of the file; what is there is replaced once the new one is whole.
-        model: Compiled, in training: its optimizer and metrics are kept.
-        student: Whose weights are kept: the model itself, or what it trains.
-        position: Where the run is.
-        sums: Of the epoch's metrics, where the model's hold others.
+        path: Path of the file; what is there is replaced once the new one is whole.
+        model: The compiled `keras.Model` in training, for its optimizer and metrics.
+        student: The `keras.Model` whose weights are saved: the model itself, or what it trains.
+        position: Position of the run.
+        sums: list of arrays, sums of the epoch's metrics if the model's hold others.
 
     Raises:
         WriteError: If it cannot be written; then the file is as it was.
@@ -80,17 +73,19 @@ def save(
     write_whole(path, lambda part: save_file(tensors, part, metadata))
 
 
-def restore(path: Path, model: keras.Model, student: keras.Model) -> Restored:
-    """Read what ``save`` has written into a model that is compiled alike.
+def restore(
+    path: Path, model: keras.Model, student: keras.Model
+) -> tuple[Position, list[np.ndarray]]:
+    """Read what `save` has written into a model that is compiled alike.
 
     Args:
-        path: Of the file.
-        model: Compiled as the one that was saved; its optimizer built.
-        student: As in ``save``.
+        path: Path of the file.
+        model: A `keras.Model` compiled as the one that was saved; its optimizer is built.
+        student: As in `save`.
 
     Returns:
-        Where the run was, and the sums of the metrics: ``fit`` resets those when it begins an
-        epoch, so they are put there after that.
+        The position of the run, and the sums of its metrics: `fit` resets those when it begins an
+        epoch, so they have to be restored after that.
 
     Raises:
         ValueError: If it is damaged, or of another network, optimizer or number of classes.
@@ -102,14 +97,11 @@ def restore(path: Path, model: keras.Model, student: keras.Model) -> Restored:
     _check(path, state, tensors)
     for name, variable in state.items():
         variable.assign(tensors[name])
-    return Restored(position, sums)
+    return position, sums
 
 
 def position_of(path: Path) -> Position:
-    """Say where the run was when a checkpoint was written.
-
-    Args:
-        path: Of the file.
+    """Return where the run was when a checkpoint was written.
 
     Raises:
         ValueError: If it is damaged.
@@ -137,8 +129,8 @@ def _check(path: Path, state: dict, tensors: dict) -> None:
         if name in tensors and tensors[name].shape != tuple(variable.shape)
     ]
     if faults:
-        shown = "\n  ".join(faults[:8])
-        more = f"\n  and {len(faults) - 8} more" if len(faults) > 8 else ""
+        shown = "\n  ".join(faults[:LISTED])
+        more = f"\n  and {len(faults) - LISTED} more" if len(faults) > LISTED else ""
         raise ValueError(
             f'The checkpoint "{path}" is of another network or recipe:\n  {shown}{more}'
         )
@@ -156,9 +148,9 @@ def _check_classes(path: Path, state: dict, tensors: dict) -> None:
 
 
 def _state(model: keras.Model, student: keras.Model) -> Iterator[tuple[str, keras.Variable]]:
-    """Every variable of the model and the optimizer.
+    """Yield every variable of the model and the optimizer.
 
-    By number: Keras numbers the names of what has none, by what was made before in the process.
+    By number: Keras names what has no name after what was made before in the process.
     """
     for kind, variables in ((MODEL, student.variables), (OPTIMIZER, model.optimizer.variables)):
         for number, variable in enumerate(variables):

@@ -1,4 +1,4 @@
-"""Learning from a teacher: a term of the loss, whose answers come from a model or from a table."""
+"""Learning from a teacher: a term of the loss; it is a model, or its stored answers."""
 
 import hashlib
 from pathlib import Path
@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_resnext.data.cache_file import identity
+from keras_resnext.data.cache_file import fingerprint
 from keras_resnext.data.parts import Dataset
 from keras_resnext.data.pipeline import part_batches, test_edge
 from keras_resnext.model_files import load_file
@@ -15,27 +15,28 @@ from keras_resnext.training.losses import ends_in_softmax
 from keras_resnext.training.recipe import Recipe
 from keras_resnext.training.run_folder import write_whole
 
-# Of the loss alone: a probability below this has no logarithm worth keeping.
+# In the loss alone: a probability below this has no useful logarithm.
 LEAST = 1e-12
 
 
 class LearnFrom(keras.layers.Layer):
-    """Adds the cross entropy against a teacher to the loss, and gives the student's outputs.
+    """Add the cross entropy against a teacher to the loss, and return the student's outputs.
 
-    ``weight * T^2 * CE(student / T, softmax(teacher / T))``, of logits; where a model ends in a
-    softmax its logarithm serves, which differs from the logits by a constant. In inference
-    nothing is added, and no teacher asked.
+    `weight * T^2 * CE(student / T, softmax(teacher / T))`, of logits; if a model ends in a softmax,
+    its logarithm serves, which differs from the logits by a constant. In inference nothing is
+    added, and the teacher is not called.
 
     Args:
-        teacher: Takes images, gives its outputs; None where the outputs are given in their place.
-        teacher_softmax: Whether those are probabilities.
-        student_softmax: Whether the student's are.
-        temperature: T.
-        weight: Of the term.
+        teacher: A `keras.Model` of images, or None if its outputs are given instead of images.
+        teacher_softmax: bool, whether the teacher's outputs are probabilities.
+        student_softmax: bool, whether the student's are.
+        temperature: float, T.
+        weight: float, weight of the term.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
-        student: (batch, classes).
-        images: What the teacher sees, or its outputs (batch, classes).
+        student: Tensor of shape (batch, classes), the student's outputs.
+        images: Tensor, what the teacher sees, or its outputs of shape (batch, classes).
 
     Reference:
         [Hinton et al., 2015](https://arxiv.org/abs/1503.02531),
@@ -43,8 +44,14 @@ class LearnFrom(keras.layers.Layer):
     """
 
     def __init__(
-        self, teacher, teacher_softmax, student_softmax, temperature=1.0, weight=1.0, **kwargs
-    ):
+        self,
+        teacher: keras.Model | None,
+        teacher_softmax: bool,
+        student_softmax: bool,
+        temperature: float = 1.0,
+        weight: float = 1.0,
+        **kwargs: object,
+    ) -> None:
         super().__init__(dtype="float32", **kwargs)
         self.teacher = teacher
         if teacher is not None:
@@ -52,38 +59,39 @@ class LearnFrom(keras.layers.Layer):
         self.teacher_softmax, self.student_softmax = teacher_softmax, student_softmax
         self.temperature, self.weight = temperature, weight
 
-    def call(self, student, images, training=False):
+    def call(
+        self, student: keras.KerasTensor, images: keras.KerasTensor, training: bool = False
+    ) -> keras.KerasTensor:
         if training:
-            taught = images if self.teacher is None else self.teacher(images, training=False)
-            taught = ops.softmax(_logits(taught, self.teacher_softmax) / self.temperature)
+            answers = images if self.teacher is None else self.teacher(images, training=False)
+            answers = ops.softmax(_logits(answers, self.teacher_softmax) / self.temperature)
             logits = _logits(student, self.student_softmax) / self.temperature
-            loss = ops.categorical_crossentropy(taught, logits, from_logits=True)
+            loss = ops.categorical_crossentropy(answers, logits, from_logits=True)
             self.add_loss(self.weight * self.temperature**2 * ops.mean(loss))
         return student
 
-    def compute_output_shape(self, student_shape, images_shape):
+    def compute_output_shape(self, student_shape: tuple, images_shape: tuple) -> tuple:
         return student_shape
 
 
-def _logits(outputs, softmax):
+def _logits(outputs: keras.KerasTensor, softmax: bool) -> keras.KerasTensor:
     outputs = ops.cast(outputs, "float32")
     return ops.log(ops.maximum(outputs, LEAST)) if softmax else outputs
 
 
 def taught_model(student: keras.Model, teacher: keras.Model, recipe: Recipe) -> keras.Model:
-    """Give a model that trains a student: the same weights and outputs, and one more loss.
+    """Return a model that trains a student: the same weights and outputs, and one more loss.
 
     Args:
-        student: A classifier.
+        student: A classifier, a `keras.Model`.
         teacher: A classifier of the same images and classes. It is frozen.
-        recipe: For the temperature, the weight, and whether the answers are stored.
+        recipe: Recipe, for the temperature, the weight, and whether the answers are stored.
 
     Returns:
-        A functional model of the student's images, or, where answers are stored, of
-        ``[images, answers]``.
+        A functional `keras.Model` of the student's images, or, if answers are stored, of
+        `[images, answers]`.
 
     Example:
-
     >>> def dense():
     ...     layers = [keras.Input((4,)), keras.layers.Dense(3, activation="softmax")]
     ...     return keras.Sequential(layers)
@@ -93,11 +101,11 @@ def taught_model(student: keras.Model, teacher: keras.Model, recipe: Recipe) -> 
     """
     images = student.inputs[0]
     softmax = ends_in_softmax(teacher) or recipe.teacher_stored
-    seen, asked = images, teacher
+    seen = images
     if recipe.teacher_stored:
-        seen, asked = keras.Input(teacher.output_shape[1:], name="teacher"), None
+        seen, teacher = keras.Input(teacher.output_shape[1:], name="teacher"), None
     learn = LearnFrom(
-        asked, softmax, ends_in_softmax(student), recipe.temperature, recipe.distilled
+        teacher, softmax, ends_in_softmax(student), recipe.temperature, recipe.distilled
     )
     inputs = [images, seen] if recipe.teacher_stored else images
     model = keras.Model(inputs, learn(student.outputs[0], seen), name=student.name)
@@ -110,11 +118,11 @@ def load_teacher(path: str | Path, dataset: Dataset) -> keras.Model:
     """Load a teacher, and check that it can teach.
 
     Args:
-        path: Of a .keras file, or the folder of a run.
-        dataset: What is to be learnt.
+        path: str, path of a .keras file, or of a run's folder.
+        dataset: Dataset that is to be learned.
 
     Returns:
-        A Keras model.
+        A `keras.Model`.
 
     Raises:
         ValueError: If it cannot be loaded, or has other classes or images.
@@ -122,8 +130,8 @@ def load_teacher(path: str | Path, dataset: Dataset) -> keras.Model:
     teacher = load_file(path)
     if teacher.output_shape[1:] != (dataset.classes,):
         raise ValueError(
-            f'The teacher "{path}" gives outputs of shape {teacher.output_shape[1:]}, the data '
-            f'"{dataset.name}" has {dataset.classes} classes. Expected as many.'
+            f'The teacher "{path}" returns outputs of shape {teacher.output_shape[1:]}, the data '
+            f'"{dataset.name}" has {dataset.classes} classes. Expected the same number.'
         )
     shape, expected = teacher.input_shape[1:], (dataset.image_size, dataset.image_size, 3)
     if any(a not in (None, b) for a, b in zip(shape, expected, strict=True)):
@@ -134,23 +142,23 @@ def load_teacher(path: str | Path, dataset: Dataset) -> keras.Model:
 
 
 def stored_answers(teacher: keras.Model, dataset: Dataset, recipe: Recipe) -> np.ndarray:
-    """Ask a teacher once about each training image as testing shows it, and keep what it says.
+    """Return a teacher's answers for each training image as testing shows it.
 
-    The answers are kept beside the teacher, in a file named by its weights and by the images,
+    They are stored beside the teacher, in a file named after its weights and after the images,
     their order, and how they are shown.
 
     Args:
-        teacher: A classifier.
-        dataset: Its training part is asked about.
-        recipe: Resolved.
+        teacher: A classifier, a `keras.Model`.
+        dataset: Dataset whose training part is asked about.
+        recipe: Recipe, resolved.
 
     Returns:
-        float32 probabilities (count, classes): what mixing images mixes too.
+        Array of float32 probabilities of shape (count, classes): what mixing images mixes too.
     """
-    beside = Path(recipe.teacher)
-    folder = beside if beside.is_dir() else beside.parent
+    place = Path(recipe.teacher)
+    folder = place if place.is_dir() else place.parent
     edge = test_edge(dataset, recipe.test_crop)
-    path = folder / f"teacher-{_identity(teacher, dataset, edge)}.npy"
+    path = folder / f"teacher-{_fingerprint(teacher, dataset, edge)}.npy"
     if path.is_file():
         return np.load(path, allow_pickle=False)
     batches = part_batches(
@@ -164,11 +172,11 @@ def stored_answers(teacher: keras.Model, dataset: Dataset, recipe: Recipe) -> np
     return answers
 
 
-def _identity(teacher: keras.Model, dataset: Dataset, edge: int) -> str:
+def _fingerprint(teacher: keras.Model, dataset: Dataset, edge: int) -> str:
     digest = hashlib.sha256()
     for weight in teacher.get_weights():
         digest.update(np.ascontiguousarray(weight).tobytes())
-    for chunk in identity(dataset.train):
+    for chunk in fingerprint(dataset.train):
         digest.update(chunk)
     seen = dataset.image_size, edge, dataset.mean, dataset.std
     digest.update(repr(seen).encode())

@@ -9,32 +9,32 @@ from contextlib import contextmanager, suppress
 
 import keras
 
-from keras_resnext.errors import one_of
+from keras_resnext.checks import check, choice
 
 STRATEGIES = ("auto", "none", "mirrored", "multi_worker")
 
 
 @contextmanager
 def distributed(strategy: str = "auto") -> Iterator[None]:
-    """Build and train, within it, on several devices.
+    """Build and train on several devices in this context.
 
-    Batches are those of all devices together: a recipe gives the same run on one and on many.
+    Batches are those of all devices together: a recipe makes the same run on one and on many.
 
     Args:
-        strategy: "mirrored": all devices of this machine, each with a copy of the weights;
+        strategy: str, "mirrored": all devices of this machine, each with a copy of the weights;
             "multi_worker": those of several machines, on JAX (see examples/); "none": one;
             "auto": all of this machine, if there is more than one.
 
     Raises:
         ValueError: For "multi_worker" on another backend than JAX, and "mirrored" on PyTorch.
     """
-    one_of("strategy", strategy, STRATEGIES)
+    check("strategy", strategy, choice(STRATEGIES))
     with _SCOPES[keras.backend.backend()](strategy):
         yield
 
 
 @contextmanager
-def _tensorflow(strategy):
+def _tensorflow(strategy: str) -> Iterator[None]:
     import tensorflow as tf
 
     gpus = tf.config.list_logical_devices("GPU")
@@ -47,7 +47,7 @@ def _tensorflow(strategy):
 
 
 @contextmanager
-def _jax(strategy):
+def _jax(strategy: str) -> Iterator[None]:
     import jax
 
     if strategy == "none" or (strategy == "auto" and jax.device_count() == 1):
@@ -63,7 +63,7 @@ def _jax(strategy):
 
 
 @contextmanager
-def _torch(strategy):
+def _torch(strategy: str) -> Iterator[None]:
     if strategy in ("mirrored", "multi_worker"):
         raise ValueError(
             f'strategy="{strategy}" needs TensorFlow or JAX. Set KERAS_BACKEND to one of them.'
@@ -77,13 +77,13 @@ WORKER = "KERAS_DISTRIBUTION_PROCESS_ID"
 
 
 def join(strategy: str) -> None:
-    """Meet the other workers of a run, before anything is computed.
+    """Connect to the other workers of a run, before anything is computed.
 
-    Who they are is in the environment, as ``keras.distribution.initialize`` reads it:
+    They are named in the environment, as `keras.distribution.initialize` reads it:
     KERAS_DISTRIBUTION_JOB_ADDRESSES (host:port of the first), _NUM_PROCESSES and _PROCESS_ID.
 
     Args:
-        strategy: Only "multi_worker" has others.
+        strategy: str; only "multi_worker" has others.
 
     Raises:
         ValueError: On another backend than JAX, and without those variables.
@@ -108,7 +108,7 @@ def join(strategy: str) -> None:
 
 
 def worker() -> tuple[int, int]:
-    """Give the number of this worker, from 0, and how many there are."""
+    """Return the number of this worker, from 0, and how many there are."""
     if keras.backend.backend() != "jax":
         return 0, 1
     import jax
@@ -117,7 +117,7 @@ def worker() -> tuple[int, int]:
 
 
 def devices_of_a_worker() -> int:
-    """Give how many devices share the batches of this worker on JAX, within ``distributed``."""
+    """Return how many devices share the batches of this worker on JAX, within `distributed`."""
     if keras.backend.backend() != "jax" or keras.distribution.distribution() is None:
         return 1
     import jax
@@ -126,18 +126,18 @@ def devices_of_a_worker() -> int:
 
 
 def supervise(command: Sequence[str], restarts: int, fine: Sequence[int]) -> int:
-    """Run a worker, and run it again when it fails: its peers are started again too.
+    """Run a worker, and run it again when it fails: its peers are restarted too.
 
     Ctrl-C reaches the worker as it does this process, which waits for it to save what it has;
-    SIGTERM, which clusters send before they kill, is passed on and nothing is started again.
+    SIGTERM, which clusters send before they kill, is passed on and nothing is restarted.
 
     Args:
-        command: Of the worker; it goes on with a run that is there.
-        restarts: How often at most, at least 0.
-        fine: Exit codes that are no failures.
+        command: Sequence of str, the worker's command, which resumes an existing run.
+        restarts: int, the greatest number of restarts.
+        fine: Sequence of int, exit codes that are no failures.
 
     Returns:
-        The last exit code.
+        int, the last exit code.
     """
     ending = []
     for left in range(restarts, -1, -1):
@@ -151,7 +151,7 @@ def supervise(command: Sequence[str], restarts: int, fine: Sequence[int]) -> int
             signal.signal(signal.SIGTERM, before)
         if code in fine or not left or ending:
             return code
-        print(f"worker ended with {code}: started again, {left - 1} times left", file=sys.stderr)
+        print(f"worker ended with {code}: restarted, {left - 1} times left", file=sys.stderr)
 
 
 def _wait(process: subprocess.Popen) -> int:
@@ -163,14 +163,8 @@ def _wait(process: subprocess.Popen) -> int:
 _SCOPES = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}
 
 
-def synchronise(model: keras.Model) -> None:
-    """Let batch norms see the batch of all devices together.
-
-    On JAX they do.
-
-    Args:
-        model: Built within ``distributed``.
-    """
+def synchronize(model: keras.Model) -> None:
+    """Let the batch norms of a model see the batch of all devices together; on JAX they do."""
     if keras.backend.backend() != "tensorflow":
         return
     import tensorflow as tf

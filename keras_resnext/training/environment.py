@@ -1,4 +1,4 @@
-"""What a run was made with: the device and the versions."""
+"""What a run is made with: the device and the versions."""
 
 import os
 import platform
@@ -14,9 +14,9 @@ PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy")
 
 
 def devices() -> list[str]:
-    """Give the names of the devices, as Keras has them: "cpu:0", "gpu:0", "gpu:1".
+    """Return the names of the devices, as Keras has them: "cpu:0", "gpu:0", "gpu:1".
 
-    On PyTorch, where Keras does not tell, they are counted.
+    On PyTorch, where Keras does not know, they are counted.
     """
     if keras.backend.backend() != "torch":
         return [name.lower() for name in keras.distribution.list_devices()]
@@ -26,10 +26,9 @@ def devices() -> list[str]:
 
 
 def device() -> str:
-    """Say what this machine trains on.
+    """Return what this machine trains on.
 
     Example:
-
     >>> "cores" in device() or "gpu" in device()
     True
     """
@@ -51,9 +50,9 @@ def _cores() -> int:
 
 
 def package_versions() -> dict[str, str]:
-    """Give the versions that a bug report needs, by package."""
-    found = {"keras-resnext": __version__}
+    """Return the versions that a bug report needs, by package."""
+    versions = {"keras-resnext": __version__}
     for name in PACKAGES:
         with suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
+            versions[name] = metadata.version(name)
+    return versions

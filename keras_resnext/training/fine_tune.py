@@ -1,9 +1,13 @@
-"""Training on from weights that are there: what is taken, and what stays."""
+"""Training from pretrained weights: what is copied, and what stays as it is."""
 
 import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import keras
 
 from keras_resnext.applications import create_model
-from keras_resnext.errors import one_of
+from keras_resnext.checks import check, integer, optional
 from keras_resnext.model_files import load_file
 from keras_resnext.models import variants
 from keras_resnext.models.baselines import is_baseline
@@ -11,26 +15,27 @@ from keras_resnext.training.optimizers import STAGES, stage_of
 from keras_resnext.weights.files import find_weights, is_ours
 
 
-def fine_tuned_model(name, weights, classes, **contract):
+def fine_tuned_model(
+    name: str, weights: str | Path, classes: int, **contract: object
+) -> keras.Model:
     """Build a network with pretrained weights and a new classifier.
 
     Everything but the classifier must fit; that begins with random weights, however many classes
     the weights had.
 
     Args:
-        name: str, a name that `list_models()` gives.
-        weights: as in `create_model`; of ours a `.keras` file.
-        classes: int, the classes of the new task.
-        **contract: further arguments of `create_model`.
+        name: str, a name that `list_models()` has.
+        weights: str, as in `create_model`, or the path of a `.keras` file.
+        classes: int, number of classes of the new task.
+        **contract: Further arguments of `create_model`.
 
     Returns:
         A functional `keras.Model`.
 
     Raises:
-        ValueError: if the weights are not there, or are those of another network.
+        ValueError: If the weights do not exist, or are those of another network.
 
     Example:
-
     >>> import keras_resnext, pathlib, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     file = pathlib.Path(folder) / "model.keras"
@@ -42,48 +47,49 @@ def fine_tuned_model(name, weights, classes, **contract):
     if is_ours(weights):
         source = load_file(weights)
     else:
-        found, contract = _found(name, weights, contract)
-        source = create_model(name, include_top=False, weights=found, **contract)
+        weights_of, contract = _published(name, weights, contract)
+        source = create_model(name, include_top=False, weights=weights_of, **contract)
     target = create_model(name, classes=classes, **contract)
-    taken = {layer.name: layer for layer in source.layers if layer.weights}
-    for layer in (layer for layer in target.layers if layer.weights):
-        if layer.name == "predictions":
-            continue
-        values = taken[layer.name].get_weights() if layer.name in taken else []
-        if [v.shape for v in values] != [tuple(w.shape) for w in layer.weights]:
-            raise ValueError(
-                f'The weights in "{weights}" are those of another network than {name}: '
-                f'"{layer.name}" does not fit.'
-            )
-        layer.set_weights(values)
-    ours = {layer.name for layer in target.layers}
-    for layer in taken:
-        if stage_of(layer) is not None and layer not in ours:
-            raise ValueError(
-                f'The weights in "{weights}" are those of another network than {name}: it has no '
-                f'"{layer}".'
-            )
+    _copy_weights(
+        source, target, f'The weights in "{weights}" are those of another network than {name}'
+    )
     return target
 
 
-def _found(name, weights, contract):
-    """The weights that are meant, and the contract of a network of the form that they have."""
+def _copy_weights(source: keras.Model, target: keras.Model, complaint: str) -> None:
+    """Copy the weights of every layer but the classifier, or raise a `ValueError`."""
+    layers = {layer.name: layer for layer in source.layers if layer.weights}
+    for layer in (layer for layer in target.layers if layer.weights):
+        if layer.name == "predictions":
+            continue
+        values = layers[layer.name].get_weights() if layer.name in layers else []
+        if [v.shape for v in values] != [tuple(w.shape) for w in layer.weights]:
+            raise ValueError(f'{complaint}: "{layer.name}" does not fit.')
+        layer.set_weights(values)
+    names = {layer.name for layer in target.layers}
+    for name in layers:
+        if stage_of(name) is not None and name not in names:
+            raise ValueError(f'{complaint}: it has no "{name}".')
+
+
+def _published(name: str, weights: str | Path, contract: Mapping) -> tuple[object, Mapping]:
+    """Return published weights, and the contract of a network of the form that they have."""
     if is_baseline(name):
         return weights, contract
     row = variants.get(name)
     fields = {field.name for field in dataclasses.fields(row.config)}
     overrides = {key: value for key, value in contract.items() if key in fields}
-    found = find_weights(weights, row)
-    return found, contract | vars(found.adapt(row.config.replace(**overrides)))
+    source = find_weights(weights, row)
+    return source, contract | vars(source.adapt(row.config.replace(**overrides)))
 
 
-def freeze(model, through):
-    """Let the stem and the first stages of a network stay as they are.
+def freeze(model: keras.Model, through: int | None) -> keras.Model:
+    """Freeze the stem and the first stages of a network.
 
     A frozen batch norm keeps its statistics too: it runs as in inference.
 
     Args:
-        model: `keras.Model` of this package, before it is compiled.
+        model: A `keras.Model` of this package, before it is compiled.
         through: int, the last stage that is frozen: 0 freezes the stem alone, 4 all but the
             classifier; None freezes nothing. What an earlier call froze beyond it is trained again.
 
@@ -91,16 +97,15 @@ def freeze(model, through):
         `model`.
 
     Raises:
-        ValueError: if there is no such stage.
+        ValueError: If there is no such stage.
 
     Example:
-
     >>> import keras_resnext
     >>> model = freeze(keras_resnext.ResNeXt35(), 1)
     >>> [model.get_layer(f"stage{s}_block1_conv1").trainable for s in (1, 2)]
     [False, True]
     """
-    one_of("through", through, (None, *range(STAGES + 1)))
+    check("through", through, optional(integer(0, STAGES)))
     for layer in model.layers:
         stage = stage_of(layer.name)
         if through is not None and stage is not None and stage <= through:

@@ -5,19 +5,19 @@ from keras import ops
 
 from keras_resnext.training.recipe import Recipe
 
-# A class that a mixed image has this much of counts as there, in binary cross entropy.
-THERE = 0.2
+# In binary cross entropy a class that a mixed image has more than this of counts as present.
+PRESENT = 0.2
 
 
 def find_loss(model: keras.Model, recipe: Recipe) -> keras.losses.Loss:
-    """Give the loss that a recipe names, for what the model ends in.
+    """Return the loss of a recipe, for what the model ends in.
 
     Args:
-        model: Ends in a softmax or in logits.
-        recipe: Its label smoothing is in the labels already.
+        model: A `keras.Model` that ends in a softmax or in logits.
+        recipe: Recipe, whose label smoothing is in the labels already.
 
     Returns:
-        A loss of one-hot or mixed labels (batch, classes) and outputs (batch, classes).
+        A `keras.losses.Loss` of one-hot or mixed labels and outputs, both (batch, classes).
 
     Raises:
         ValueError: For binary cross entropy of a model that ends in a softmax, which makes the
@@ -34,11 +34,7 @@ def find_loss(model: keras.Model, recipe: Recipe) -> keras.losses.Loss:
 
 
 def ends_in_softmax(model: keras.Model) -> bool:
-    """Say whether a model gives probabilities; otherwise it gives logits.
-
-    Args:
-        model: A classifier.
-    """
+    """Return whether a classifier returns probabilities; otherwise it returns logits."""
     last = model.layers[-1]
     softmax = getattr(last, "activation", None) is keras.activations.softmax
     return softmax or isinstance(last, keras.layers.Softmax)
@@ -46,24 +42,27 @@ def ends_in_softmax(model: keras.Model) -> bool:
 
 @keras.saving.register_keras_serializable("keras_resnext")
 class BinaryCrossentropy(keras.losses.Loss):
-    """Each class for itself: it is there, or it is not.
+    """Compute the cross entropy of each class by itself: it is present, or it is not.
 
     The mean over images and classes. Labels may be mixed: those above 0.2 count as 1, the others
     as 0.
+
+    Args:
+        name: str, name of the loss.
+        **kwargs: Arguments of `keras.losses.Loss`.
 
     Reference:
         [Wightman et al., 2021, section 2.1](https://arxiv.org/abs/2110.00476)
 
     Example:
-
     >>> labels, logits = [[0.7, 0.3, 0.0]], [[0.0, 0.0, 0.0]]
     >>> round(float(BinaryCrossentropy()(labels, logits)), 4)  # log 2
     0.6931
     """
 
-    def __init__(self, name="binary_cross_entropy", **kwargs):
+    def __init__(self, name: str = "binary_cross_entropy", **kwargs: object) -> None:
         super().__init__(name=name, **kwargs)
 
-    def call(self, labels, logits):
-        there = ops.cast(ops.convert_to_tensor(labels) > THERE, "float32")
-        return keras.losses.binary_crossentropy(there, logits, from_logits=True)
+    def call(self, labels: keras.KerasTensor, logits: keras.KerasTensor) -> keras.KerasTensor:
+        present = ops.cast(ops.convert_to_tensor(labels) > PRESENT, "float32")
+        return keras.losses.binary_crossentropy(present, logits, from_logits=True)

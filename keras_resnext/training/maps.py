@@ -1,22 +1,24 @@
 """Class activation maps of a model while it trains: what SnapMix weights labels by."""
 
+from collections.abc import Callable
+
 import keras
 import numpy as np
 
 
-def activation_maps(model: keras.Model):
-    """Make a function that gives the class activation maps of images for their labels.
+def activation_maps(model: keras.Model) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """Return a function that computes the class activation maps of images for their labels.
 
     "Learning Deep Features for Discriminative Localization", section 2: the last feature maps,
-    weighted by the classifier's kernel. The weights are those of the model at the time it is
-    called; batches are prepared ahead, so they are a few steps old.
+    weighted by the classifier's kernel. The weights are those of the model when it is called;
+    batches are prepared ahead, so they are a few steps old.
 
     Args:
-        model: Its last layers are global average pooling and one dense layer.
+        model: A `keras.Model` whose last layers are global average pooling and one dense layer.
 
     Returns:
-        A function from NumPy images (batch, height, width, 3) and labels (batch, classes) to
-        float32 maps (batch, rows, columns), 0 and above.
+        A function from images (batch, height, width, 3) and labels (batch, classes), both arrays,
+        to float32 maps (batch, rows, columns) of at least 0.
 
     Raises:
         ValueError: For a model that ends otherwise, and on other backends than TensorFlow, where
@@ -38,9 +40,9 @@ def activation_maps(model: keras.Model):
     kernel = dense[-1].kernel
 
     def maps(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        found = keras.ops.convert_to_numpy(features(images, training=False)).astype("float32")
+        outputs = keras.ops.convert_to_numpy(features(images, training=False)).astype("float32")
         weights = keras.ops.convert_to_numpy(kernel).astype("float32")[:, labels.argmax(1)]
-        scores = np.einsum("byxc,cb->byx", found, weights)
+        scores = np.einsum("byxc,cb->byx", outputs, weights)
         return scores - scores.min((1, 2), keepdims=True)
 
     return maps

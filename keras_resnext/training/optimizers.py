@@ -1,27 +1,29 @@
 """The optimizers of recipes, what they decay, and the average of the weights that they keep."""
 
 import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_resnext.checks import check, number
 from keras_resnext.training.recipe import Recipe
 
 STAGES = 4
+Schedule = keras.optimizers.schedules.LearningRateSchedule
 
 
-def build_optimizer(model: keras.Model, recipe: Recipe, schedule) -> keras.optimizers.Optimizer:
-    """Make the optimizer that a recipe names.
+def build_optimizer(
+    model: keras.Model, recipe: Recipe, schedule: Schedule | float
+) -> keras.optimizers.Optimizer:
+    """Return the optimizer of a recipe, not built.
 
     Args:
-        model: Built: its batch norms and biases are told from its kernels.
-        recipe: Resolved.
-        schedule: Learning rate, or a schedule of it.
-
-    Returns:
-        An optimizer, not built.
+        model: A built `keras.Model`, for what is a kernel and what is not.
+        recipe: Recipe, resolved.
+        schedule: The learning rate, or a schedule of it.
     """
     optimizer = _OPTIMIZERS[recipe.optimizer](recipe, schedule, _shared(recipe))
     if optimizer.weight_decay and not recipe.decay_vectors:
@@ -29,28 +31,24 @@ def build_optimizer(model: keras.Model, recipe: Recipe, schedule) -> keras.optim
     return optimizer
 
 
-def vectors(model: keras.Model) -> list:
-    """Give the trainable variables that are no kernels: of batch norms, and biases.
-
-    Args:
-        model: Built.
-    """
+def vectors(model: keras.Model) -> list[keras.Variable]:
+    """Return the trainable variables of a built model that are no kernels."""
     return [variable for variable in model.trainable_variables if len(variable.shape) < 2]
 
 
-def penalise(model: keras.Model, l2: float, with_vectors: bool = False) -> None:
-    """Add ``l2 * |w|^2`` to the loss for every kernel of a model.
+def penalize(model: keras.Model, l2: float, with_vectors: bool = False) -> None:
+    """Add `l2 * |w|^2` to the loss for every kernel of a model.
 
     Args:
-        model: Built. Its layers take the penalty into their configurations.
-        l2: Factor of ``keras.regularizers.L2``; 0 puts back what was there before an earlier call.
-        with_vectors: Whether batch norms and biases are penalised too.
+        model: A built `keras.Model`. Its layers take the penalty into their configurations.
+        l2: float, factor of `keras.regularizers.L2`; 0 restores what was there before an earlier
+            call.
+        with_vectors: bool, whether batch norms and biases are penalized too.
 
     Example:
-
     >>> dense = keras.layers.Dense(2, kernel_initializer="ones")
     >>> model = keras.Sequential([keras.Input((3,)), dense])
-    >>> penalise(model, 0.5)
+    >>> penalize(model, 0.5)
     >>> float(sum(model.losses))
     3.0
     """
@@ -63,7 +61,9 @@ def penalise(model: keras.Model, l2: float, with_vectors: bool = False) -> None:
         _regularize(variable, "regularizer", regularizer if wanted else None)
 
 
-def _regularize(owner, name, regularizer):
+def _regularize(
+    owner: keras.Layer | keras.Variable, name: str, regularizer: keras.Regularizer | None
+) -> None:
     """Set the regularizer of a layer or a variable; None sets the one it was built with."""
     if not hasattr(owner, "built_regularizer"):
         owner.built_regularizer = getattr(owner, name)
@@ -71,18 +71,18 @@ def _regularize(owner, name, regularizer):
 
 
 def _shared(recipe: Recipe) -> dict:
-    """What every optimizer of Keras takes."""
+    """Return the arguments of every optimizer of Keras."""
     return {
         "weight_decay": (recipe.decouples and recipe.decay) or None,
         "global_clipnorm": recipe.clip_norm,
         "use_ema": recipe.ema > 0,
-        # Keras averages at every step, also where several make one update.
+        # Keras averages at every step, also if several make one update.
         "ema_momentum": recipe.ema ** (1 / recipe.accumulate),
         "gradient_accumulation_steps": recipe.accumulate if recipe.accumulate > 1 else None,
     }
 
 
-def _sgd(recipe, schedule, shared):
+def _sgd(recipe: Recipe, schedule: Schedule | float, shared: dict) -> "StagewiseSGD":
     nesterov = recipe.nesterov and recipe.momentum > 0
     return StagewiseSGD(
         schedule,
@@ -93,11 +93,10 @@ def _sgd(recipe, schedule, shared):
     )
 
 
-def stage_of(name):
-    """The stage that a layer's or a weight's name begins with: 0 for the stem, None for the top.
+def stage_of(name: str) -> int | None:
+    """Return the stage in a layer's or a weight's name: 0 for the stem, None for the top.
 
     Example:
-
     >>> stage_of("stage2_block1_conv2/kernel"), stage_of("stem_conv"), stage_of("predictions")
     (2, 0, None)
     """
@@ -115,46 +114,52 @@ class StagewiseSGD(keras.optimizers.SGD):
 
     The classifier learns at the given rate, each stage below it at `stage_decay` times the rate
     of the one above (Howard and Ruder, 2018, call it discriminative fine-tuning). Weights decay
-    at the rates of their stages, too.
+    at the rates of their stages, too. `keras.optimizers.MultiOptimizer` would clip the gradients of
+    each stage by itself, and order the variables otherwise than the checkpoints of earlier runs.
 
     Args:
-        learning_rate, **kwargs: as in `keras.optimizers.SGD`.
+        learning_rate: float or schedule, as in `keras.optimizers.SGD`.
         stage_decay: float, 0 < stage_decay <= 1.
+        **kwargs: Further arguments of `keras.optimizers.SGD`.
 
     Raises:
-        ValueError: if `stage_decay` is out of its range, or on the PyTorch backend, where Keras
+        ValueError: If `stage_decay` is out of its range, or on the PyTorch backend, where Keras
             updates all weights at once.
 
     Reference:
         [Howard and Ruder, 2018, section 3.2](https://arxiv.org/abs/1801.06146)
 
     Example:
-
     >>> optimizer = StagewiseSGD(0.1, stage_decay=0.5)
     >>> [optimizer.factor(name) for name in ("predictions/kernel", "stage4_block1_conv1/kernel")]
     [1.0, 0.5]
     """
 
-    def __init__(self, learning_rate=0.01, stage_decay=1.0, **kwargs):
+    def __init__(
+        self, learning_rate: Schedule | float = 0.01, stage_decay: float = 1.0, **kwargs: object
+    ) -> None:
         super().__init__(learning_rate, **kwargs)
-        number = isinstance(stage_decay, (int, float)) and not isinstance(stage_decay, bool)
-        if not number or not 0 < stage_decay <= 1:
-            raise ValueError(f"`stage_decay` needs 0 < stage_decay <= 1. Received: {stage_decay!r}")
+        check("stage_decay", stage_decay, number(above=0, most=1))
         if stage_decay != 1 and keras.backend.backend() == "torch":
             raise ValueError("`stage_decay` has no effect on the PyTorch backend: leave it at 1.")
         self.stage_decay = stage_decay
 
-    def factor(self, name):
-        """What the learning rate of the weight called `name` is multiplied with."""
+    def factor(self, name: str) -> float:
+        """Return the factor of the learning rate for a weight's name."""
         stage = stage_of(name)
         return 1.0 if stage is None else float(self.stage_decay) ** (STAGES + 1 - stage)
 
-    def _apply_weight_decay(self, variables):
-        """Within `update_step`, where each stage has a rate of its own."""
+    def _apply_weight_decay(self, variables: list) -> None:
+        """Leave it to `update_step`, where each stage has a rate of its own."""
         if self.stage_decay == 1:
             super()._apply_weight_decay(variables)
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(
+        self,
+        gradient: keras.KerasTensor,
+        variable: keras.Variable,
+        learning_rate: keras.KerasTensor,
+    ) -> None:
         # TensorFlow's optimizers hand over its own variable, which has the path as its name.
         name = getattr(variable, "path", variable.name)
         rate = learning_rate * self.factor(name)
@@ -163,7 +168,7 @@ class StagewiseSGD(keras.optimizers.SGD):
             self.assign(variable, variable - variable * decay)
         super().update_step(gradient, variable, rate)
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {**super().get_config(), "stage_decay": self.stage_decay}
 
 
@@ -171,18 +176,17 @@ class StagewiseSGD(keras.optimizers.SGD):
 class LAMB(keras.optimizers.Lamb):
     """Adam whose step in each weight tensor is scaled to the size of the tensor.
 
-    ``weight_decay`` is part of the step before it is scaled, as it was published;
-    ``keras.optimizers.Lamb`` takes it away beside. What is not decayed (batch norms and biases)
+    `weight_decay` is part of the step before it is scaled, as it was published;
+    `keras.optimizers.Lamb` subtracts it separately. What is not decayed (batch norms and biases)
     is not scaled either, as in timm.
 
     Args:
-        **kwargs: As in ``keras.optimizers.Lamb``.
+        **kwargs: As in `keras.optimizers.Lamb`.
 
     Reference:
         [You et al., 2020, algorithm 2](https://arxiv.org/abs/1904.00962)
 
     Example:
-
     >>> optimizer = LAMB(0.1, weight_decay=0.02)
     >>> weight = keras.Variable([[3.0, 4.0]])
     >>> optimizer.build([weight])
@@ -191,10 +195,15 @@ class LAMB(keras.optimizers.Lamb):
     [2.7, 3.6]
     """
 
-    def _apply_weight_decay(self, variables):
-        """Within ``update_step``."""
+    def _apply_weight_decay(self, variables: list) -> None:
+        """Leave it to `update_step`."""
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(
+        self,
+        gradient: keras.KerasTensor,
+        variable: keras.Variable,
+        learning_rate: keras.KerasTensor,
+    ) -> None:
         index, dtype = self._get_variable_index(variable), variable.dtype
         rate, gradient = ops.cast(learning_rate, dtype), ops.cast(gradient, dtype)
         step = ops.cast(self.iterations + 1, dtype)
@@ -210,17 +219,17 @@ class LAMB(keras.optimizers.Lamb):
         self.assign(variable, variable - rate * update)
 
 
-def _length(tensor):
+def _length(tensor: keras.KerasTensor) -> keras.KerasTensor:
     return ops.sqrt(ops.sum(ops.square(tensor)))
 
 
-def _trust(weight, update):
-    """The ratio of two norms, 1 where either is 0."""
+def _trust(weight: keras.KerasTensor, update: keras.KerasTensor) -> keras.KerasTensor:
+    """Return the ratio of two norms, 1 if either is 0."""
     sound = ops.logical_and(weight > 0, update > 0)
     return ops.where(sound, weight / ops.where(sound, update, 1.0), 1.0)
 
 
-_OPTIMIZERS = {
+_OPTIMIZERS: dict[str, Callable] = {
     "sgd": _sgd,
     "adam": lambda recipe, schedule, shared: keras.optimizers.Adam(schedule, **shared),
     "adamw": lambda recipe, schedule, shared: keras.optimizers.AdamW(schedule, **shared),
@@ -229,13 +238,9 @@ _OPTIMIZERS = {
 
 
 def value_of(variable: keras.Variable) -> np.ndarray:
-    """Read a variable outside of a step, on one device or several.
+    """Return a copy of a variable's value, outside of a step, on one device or several.
 
-    Args:
-        variable: Of a model or an optimizer.
-
-    Returns:
-        A copy, in the variable's own type: on JAX the next step takes over what it holds.
+    On JAX the next step takes over what the variable holds.
     """
     value = variable.value
     # Under tf.distribute NumPy cannot read the copies of several devices.
@@ -243,20 +248,17 @@ def value_of(variable: keras.Variable) -> np.ndarray:
     return np.array(ops.convert_to_numpy(value))
 
 
-def inner(optimizer):
-    """The optimizer itself, where Keras has wrapped it to scale the loss."""
+def inner(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+    """Return the optimizer itself if Keras has wrapped it to scale the loss."""
     return getattr(optimizer, "inner_optimizer", optimizer)
 
 
 @contextmanager
-def averaged(model: keras.Model):
-    """Within it, the weights of a model are the average that its optimizer keeps.
+def averaged(model: keras.Model) -> Iterator[None]:
+    """Replace the weights of a compiled model by the average that its optimizer keeps, if any.
 
-    Keras's ``SwapEMAWeights`` swaps by adding and subtracting, which rounds; here every weight
-    comes back as it was, to the last bit.
-
-    Args:
-        model: Compiled. Without an average it stays as it is.
+    Keras's `SwapEMAWeights` swaps by adding and subtracting, which rounds; here every weight
+    returns as it was, to the last bit.
     """
     optimizer = inner(model.optimizer) if model.optimizer else None
     if optimizer is None or not optimizer.use_ema or not optimizer.built:

@@ -16,13 +16,12 @@ BFLOAT16_CAPABILITY, FLOAT16_CAPABILITY = (8, 0), (7, 0)
 
 @contextmanager
 def precision(policy: str) -> Iterator[None]:
-    """Build networks under a dtype policy; Keras's global one is restored after.
+    """Build networks under a dtype policy in this context; then Keras's global one is restored.
 
     Args:
-        policy: "float32", "mixed_float16", "mixed_bfloat16" or "auto".
+        policy: str, "float32", "mixed_float16", "mixed_bfloat16" or "auto".
 
     Example:
-
     >>> with precision("mixed_bfloat16"):
     ...     layer = keras.layers.Dense(3)
     >>> layer.compute_dtype, keras.config.dtype_policy().name
@@ -37,16 +36,12 @@ def precision(policy: str) -> Iterator[None]:
 
 
 def resolve(policy: str) -> str:
-    """Give the policy that "auto" stands for here: the narrowest that this device is fast at.
+    """Return the policy that "auto" stands for here: the narrowest that this device is fast at.
 
-    bfloat16 before float16, which needs its loss scaled. Where nothing is known of the device,
-    float32.
-
-    Args:
-        policy: "auto"; any other is given back.
+    bfloat16 comes before float16, whose loss has to be scaled. If nothing is known of the device,
+    it is float32. Any other policy is returned as it is.
 
     Example:
-
     >>> resolve("mixed_float16")
     'mixed_float16'
     """
@@ -64,11 +59,11 @@ def resolve(policy: str) -> str:
 
 
 def gpu_capability() -> tuple[int, int]:
-    """Give the compute capability of the first NVIDIA GPU, (0, 0) if there is none."""
+    """Return the compute capability of the first NVIDIA GPU, (0, 0) if there is none."""
     return _CAPABILITY.get(keras.backend.backend(), lambda: (0, 0))()
 
 
-def _tensorflow_capability():
+def _tensorflow_capability() -> tuple[int, ...]:
     import tensorflow as tf
 
     gpus = tf.config.list_physical_devices("GPU")
@@ -76,7 +71,7 @@ def _tensorflow_capability():
     return tuple(details.get("compute_capability", (0, 0)))
 
 
-def _jax_capability():
+def _jax_capability() -> tuple[int, int]:
     import jax
 
     text = str(getattr(jax.devices()[0], "compute_capability", "0.0"))
@@ -84,7 +79,7 @@ def _jax_capability():
     return int(major), int(minor or 0)
 
 
-def _torch_capability():
+def _torch_capability() -> tuple[int, int]:
     import torch
 
     return torch.cuda.get_device_capability() if torch.cuda.is_available() else (0, 0)

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,20 +26,17 @@ RUNS = Path("runs")
 
 
 def check_output(output: str | Path | None, overwrite: bool = False) -> None:
-    """Refuse, before any work, a folder that a run cannot be written to.
+    """Raise a `ValueError`, before any work, if a run cannot be written to a folder.
 
     Args:
-        output: The folder, which need not exist, or None for one of our own choice.
-        overwrite: Whether a run that is there already may be replaced.
-
-    Raises:
-        ValueError: If it holds a run, is no folder, or cannot be written to.
+        output: str, the folder, which need not exist, or None for one of our own choice.
+        overwrite: bool, whether a run that it holds already may be replaced.
     """
     folder = Path(output or RUNS)
     if output and not overwrite and holds_run(folder):
         raise ValueError(
             f'The output folder "{folder}" already holds a run. '
-            "Name another, go on with it (--resume), or allow overwriting (--overwrite)."
+            "Name another, resume it (--resume), or allow overwriting (--overwrite)."
         )
     parent = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
     try:
@@ -48,19 +45,12 @@ def check_output(output: str | Path | None, overwrite: bool = False) -> None:
     except OSError as error:
         raise ValueError(
             f'The output folder "{folder}" cannot be written: {error.strerror} ({parent}). '
-            "Name a folder that can."
+            "Name another folder."
         ) from error
 
 
 def check_resumable(folder: str | Path) -> None:
-    """Refuse, before any work, a folder without a run to go on with.
-
-    Args:
-        folder: Of a run.
-
-    Raises:
-        ValueError: If it has no checkpoint, or was not begun by the command line.
-    """
+    """Raise a `ValueError`, before any work, if a folder has no run that names can resume."""
     path = Path(folder, CONFIG)
     if not path.is_file():
         raise ValueError(f'"{folder}" holds no run: there is no {CONFIG} in it.')
@@ -68,30 +58,23 @@ def check_resumable(folder: str | Path) -> None:
         raise ValueError(f'"{folder}" has no {CHECKPOINT}: the run ended before its first one.')
     if "session" not in read_json(path):
         raise ValueError(
-            f'The run in "{folder}" was begun in Python with a model of its own: go on with '
+            f'The run in "{folder}" was begun in Python with a model of its own: resume it with '
             "`train(..., resume=True)`."
         )
 
 
 def holds_run(folder: str | Path) -> bool:
-    """Say whether any file of a run is there.
-
-    Args:
-        folder: Need not exist.
-    """
+    """Return whether a folder, which need not exist, has any file of a run."""
     return any(Path(folder, name).exists() for name in RUN_FILES)
 
 
 def make_folder(output: str | Path | None, model: str, data: str) -> Path:
-    """Make the folder of a run, empty of files of a run.
+    """Make the folder of a run, without files of an earlier run, and return its path.
 
     Args:
-        output: The folder, or None for ``runs/<model>-<data>``, with -2, -3 if that exists.
-        model: Name of the network.
-        data: Name of the data set.
-
-    Returns:
-        Its path.
+        output: str, the folder, or None for `runs/<model>-<data>`, with -2, -3 if that exists.
+        model: str, name of the network.
+        data: str, name of the data set.
     """
     if output is None:
         return _first_free(RUNS / f"{model}-{data}")
@@ -102,18 +85,14 @@ def make_folder(output: str | Path | None, model: str, data: str) -> Path:
 
 
 def remove_run(folder: Path) -> None:
-    """Remove the files of a run, and nothing else.
-
-    Args:
-        folder: Of the run.
-    """
+    """Remove the files of a run from its folder, and nothing else."""
     for name in (*RUN_FILES, SKIPPED):
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / EVENTS, ignore_errors=True)
 
 
 def _first_free(path: Path) -> Path:
-    """Making the folder is what claims it: two runs that start together get two."""
+    """Claim a folder by making it: two runs that start together get two."""
     number = 1
     while True:
         candidate = path if number == 1 else path.with_name(f"{path.name}-{number}")
@@ -125,12 +104,12 @@ def _first_free(path: Path) -> Path:
             return candidate
 
 
-def write_whole(path: Path, write) -> None:
-    """Let a file be written under another name, then rename it: it is whole or as it was.
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file under another name, then rename it: it is whole or as it was.
 
     Args:
-        path: Of the file.
-        write: Called with the path to write to, which has the same suffix.
+        path: Path of the file.
+        write: Function that is called with the path to write to, which has the same suffix.
 
     Raises:
         WriteError: If it cannot be written.
@@ -153,14 +132,7 @@ class WriteError(OSError):
 
 
 def read_json(path: Path) -> dict:
-    """Read what ``write_json`` has written.
-
-    Args:
-        path: Of the file.
-
-    Raises:
-        ValueError: If it cannot be read.
-    """
+    """Read what `write_json` has written, or raise a `ValueError`."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -168,23 +140,13 @@ def read_json(path: Path) -> dict:
 
 
 def write_json(path: Path, data: Mapping) -> None:
-    """Write JSON, whole or not at all; what is not a number (NaN) becomes null.
-
-    Args:
-        path: Of the file.
-        data: What JSON can hold.
-    """
+    """Write JSON, whole or not at all; NaN becomes null."""
     text = json.dumps(_finite(data), indent=2, allow_nan=False) + "\n"
     write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def write_rows(path: Path, rows: Sequence[Mapping]) -> None:
-    """Write a table as CSV, whole or not at all.
-
-    Args:
-        path: Of the file.
-        rows: At least one, all with the same keys.
-    """
+    """Write a table of at least one row, all with the same keys, as CSV, whole or not at all."""
     text = io.StringIO()
     table = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     table.writeheader()
@@ -192,7 +154,7 @@ def write_rows(path: Path, rows: Sequence[Mapping]) -> None:
     write_whole(path, lambda part: part.write_text(text.getvalue(), encoding="utf-8"))
 
 
-def _finite(value):
+def _finite(value: object) -> object:
     if isinstance(value, Mapping):
         return {key: _finite(member) for key, member in value.items()}
     if isinstance(value, list | tuple):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_resnext.data import sources
 from keras_resnext.data.datasets import DATA_SOURCES, load_dataset, stratified_split
 from keras_resnext.data.images import image_fault
 
@@ -207,6 +208,37 @@ def test_test_labels_beyond_the_classes(tmp_path):
     source = write_npz(tmp_path / "a.npz", **contents, y_test=part["labels"] + 1)
     with pytest.raises(ValueError, match="test part has the label 2"):
         load_dataset(source)
+
+
+@pytest.mark.parametrize("name, row", DATA_SOURCES.items())
+def test_sources_are_whole(name, row):
+    assert name == row.name and len(row.summary) > 10 and not row.summary.endswith(".")
+    assert callable(row.load) and not row.accepts("/no/such/place")
+
+
+SQUARES = """
+import numpy as np
+from keras_resnext.data.sources import DataSource, arrays
+
+def load(request):
+    images = np.zeros((20, 16, 16, 3), np.uint8)
+    images[10:, 4:12, 4:12] = 255
+    return arrays.from_arrays({"images": images, "labels": np.arange(20) // 10}, request)
+
+SOURCE = DataSource("squares", lambda source: source == "squares", load, "white squares, or none")
+"""
+
+
+def test_a_source_is_added_in_one_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "__path__", [*sources.__path__, str(tmp_path)])
+    (tmp_path / "squares.py").write_text(SQUARES)
+    monkeypatch.setitem(DATA_SOURCES, "squares", sources.find_sources()["squares"])
+    assert load_dataset("squares").class_names == ("0", "1")
+    with pytest.raises(ValueError, match="squares: white squares, or none"):
+        load_dataset("/no/such/place")
+    (tmp_path / "half.py").write_text(SQUARES.split("SOURCE")[0])
+    with pytest.raises(AttributeError, match="SOURCE"):
+        sources.find_sources()
 
 
 def test_unknown_data_names_the_nearest(tmp_path, monkeypatch):

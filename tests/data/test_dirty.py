@@ -24,8 +24,8 @@ from keras_resnext.data.decode import (
     relative_windows,
 )
 from keras_resnext.data.images import image_fault
-from keras_resnext.training.fit import train
 from keras_resnext.training.recipe import Recipe
+from keras_resnext.training.train import train
 
 pytestmark = pytest.mark.only_tensorflow
 

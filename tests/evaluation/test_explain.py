@@ -12,6 +12,9 @@ def images(size=64):
     return np.random.RandomState(1).normal(0, 1, (2, size, size, 3)).astype("float32")
 
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
+
 @pytest.mark.only_tensorflow
 @pytest.mark.parametrize("name", ["ResNeXt35", "ResNet18V2", "SKResNet18"])
 def test_it_is_the_gradients(name, randomise):

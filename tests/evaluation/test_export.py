@@ -1,6 +1,7 @@
 """What was exported, opened in its own runtime, against the model it came from."""
 
 import dataclasses
+import functools
 import importlib.util
 import json
 
@@ -41,16 +42,26 @@ def skip_without(format, precision):
         pytest.importorskip(package)
 
 
-@pytest.mark.parametrize("format, precision, inside", CASES)
-def test_every_format(classifier, pictures, tmp_path, monkeypatch, format, precision, inside):
-    skip_without(format, precision)
-    paths = sorted(pictures.iterdir())
-    read = read_image if inside else transformed
-    images = [np.asarray(read(path))[None] for path in paths]
-    layer = classifier.preprocessing if inside else None
-    path = tmp_path / f"model{FORMATS[format].suffix}"
-    report = export_model(classifier.model, path, format, precision, images, layer)
+@pytest.fixture(scope="module")
+def exported(classifier, pictures, tmp_path_factory):
+    """`exported(format, precision, inside)`: the path, the report and the images; written once."""
 
+    @functools.cache
+    def exported(format, precision, inside=False):
+        skip_without(format, precision)
+        read = read_image if inside else transformed
+        images = [np.asarray(read(path))[None] for path in sorted(pictures.iterdir())]
+        layer = classifier.preprocessing if inside else None
+        path = tmp_path_factory.mktemp(format) / f"model{FORMATS[format].suffix}"
+        return path, export_model(classifier.model, path, format, precision, images, layer), images
+
+    return exported
+
+
+@pytest.mark.parametrize("format, precision, inside", CASES)
+def test_every_format(classifier, pictures, exported, monkeypatch, format, precision, inside):
+    path, report, images = exported(format, precision, inside)
+    paths = sorted(pictures.iterdir())
     x = np.stack([transformed(path) for path in paths])
     expected = np.asarray(classifier.model.predict_on_batch(x))
     run = FORMATS[format].open(path)
@@ -83,12 +94,8 @@ def test_it_says_so_when_the_export_differs(classifier, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("format", ["openvino", "onnx"])
-def test_int8_is_int8(classifier, pictures, tmp_path, format):
-    skip_without(format, "int8")
-    images = [transformed(path)[None] for path in sorted(pictures.iterdir())]
-    path = tmp_path / f"model{FORMATS[format].suffix}"
-    export_model(classifier.model, path, format, "int8", images)
-    kind, kinds = OPERATIONS[format](path)
+def test_int8_is_int8(exported, format):
+    kind, kinds = OPERATIONS[format](exported(format, "int8")[0])
     assert kinds.count(kind) >= 7  # each convolution that is not grouped, and the classifier
 
 
@@ -108,13 +115,9 @@ OPERATIONS = {"openvino": _openvino_operations, "onnx": _onnx_operations}
 
 
 @pytest.mark.parametrize("format", [name for name, row in FORMATS.items() if row.suffix])
-def test_one_output(classifier, pictures, tmp_path, format):
+def test_one_output(exported, format):
     """What only gradients read is no output: it would cost a copy and a fusion each."""
-    skip_without(format, "float32")
-    path = tmp_path / f"model{FORMATS[format].suffix}"
-    images = [transformed(sorted(pictures.iterdir())[0])[None]]
-    export_model(classifier.model, path, format, images=images)
-    assert OUTPUTS[format](path) == 1
+    assert OUTPUTS[format](exported(format, "float32")[0]) == 1
 
 
 def _openvino_outputs(path):
@@ -167,7 +170,8 @@ def test_a_mixed_model_is_exported_in_float32(classifier, tmp_path):
 
     model = classifier.model
     half = with_dtype_policy(model, "mixed_bfloat16")
-    export_model(half, tmp_path / "model")
+    images = [np.zeros((1, 32, 32, 3), "float32")]
+    export_model(half, tmp_path / "model", images=images)
     x = np.random.RandomState(0).normal(size=(2, 32, 32, 3)).astype("float32")
     found = FORMATS["savedmodel"].open(tmp_path / "model")(x)
     np.testing.assert_allclose(found, np.asarray(model.predict_on_batch(x)), atol=1e-4)

@@ -19,7 +19,7 @@ from keras_resnext.layers import Preprocessing
 from keras_resnext.layers.image_input import Description
 from keras_resnext.models.description import description
 
-pytestmark = pytest.mark.only_tensorflow
+pytestmark = [pytest.mark.only_tensorflow, pytest.mark.usefixtures("eagerly")]
 
 
 def call(capsys, *arguments):
@@ -151,7 +151,8 @@ def test_a_run_does_so_too(capsys, tmp_path):
     labels = np.arange(8) % 2
     data, run = tmp_path / "data.npz", tmp_path / "run"
     np.savez(data, x_train=images, y_train=labels, x_test=images, y_test=labels)
-    options = ["--epochs", 1, "--batch-size", 8, "--set", "blocks=(1, 1, 1)", "--output", run]
+    options = ["--epochs", 1, "--batch-size", 8, "--output", run]
+    options += ["--set", "blocks=(1, 1, 1)", "--set", "filters=(16, 16, 16)"]
     assert call(capsys, "train", "--data", data, "--model", "ResNeXt35", *options)[0] == 0
     model = keras.saving.load_model(run / "model.keras")
     described = description(model)
@@ -189,7 +190,7 @@ def test_imagenets_names_where_they_can_be_had(pictures, monkeypatch, network):
 WRONG = [
     (["predict", "ResNet_20", "a.png"], 'Unknown model "ResNet_20". Did you mean "ResNet20"?'),
     (["predict", "ResNet20", "a.png"], "ResNet20 without weights would guess. Give"),
-    (["predict", "ResNet20", "a.png", "--weights", "no.h5"], 'a file that is not there: "no.h5"'),
+    (["predict", "ResNet20", "a.png", "--weights", "no.h5"], 'a file that does not exist: "no.h5"'),
     (["predict", "no/model.keras", "a.png"], 'no folder of a run "no/model.keras"'),
     (["predict", "empty", "a.png"], 'The folder "empty" holds no model.keras'),
     (["predict", "broken.keras", "a.png"], '"broken.keras" cannot be loaded as a Keras model'),

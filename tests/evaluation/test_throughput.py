@@ -38,7 +38,7 @@ print(tf.config.threading.get_inter_op_parallelism_threads())
 
 
 def test_rows(monkeypatch):
-    model = create_model("ResNeXt35", blocks=(1, 1, 1))
+    model = create_model("ResNeXt35", blocks=(1, 1, 1), filters=(16, 16, 16))
     seen = []
     runner = module.make_runner
 
@@ -69,7 +69,7 @@ def test_forms_are_what_they_say(tmp_path):
         assert norms or not any(layer.name.endswith("_norm") for layer in layers)
 
 
-def test_command(capsys, tmp_path):
+def test_command(capsys, tmp_path, eagerly):
     picture = tmp_path / "rates.png"
     arguments = ["benchmark", "ResNet20", "--batch-size", "2", "--seconds", "0"]
     assert cli.main([*arguments, "--json", "--plot", str(picture)]) == 0

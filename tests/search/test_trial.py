@@ -15,7 +15,7 @@ from keras_resnext.search.folder import SPEC, TrialFolder, write_durably
 from keras_resnext.search.hypermodel import ResNeXtHyperModel
 from keras_resnext.search.oracles import declare
 from keras_resnext.search.space import Space
-from keras_resnext.training.network import network_for
+from keras_resnext.training.build import network_for
 from keras_resnext.training.recipe import from_fields, write
 
 pytestmark = [pytest.mark.only_tensorflow, pytest.mark.usefixtures("eagerly")]

@@ -9,11 +9,11 @@ import pytest
 from rich.console import Console
 
 from keras_resnext.data.datasets import Part
-from keras_resnext.training.compile import compile_recipe
+from keras_resnext.training.build import compile_recipe
 from keras_resnext.training.distillation import load_teacher, stored_answers, taught_model
-from keras_resnext.training.fit import train
 from keras_resnext.training.precision import precision
 from keras_resnext.training.recipe import Recipe
+from keras_resnext.training.train import train
 
 BASE = Recipe(learning_rate=0.05, weight_decay=0.0, warmup=0.0, momentum=0.0)
 

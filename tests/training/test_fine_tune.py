@@ -7,7 +7,7 @@ import safetensors.numpy
 from keras_resnext import cli, create_model
 from keras_resnext.convert import convert
 from keras_resnext.models import variants
-from keras_resnext.training.compile import compile_recipe
+from keras_resnext.training.build import compile_recipe
 from keras_resnext.training.fine_tune import fine_tuned_model, freeze
 from keras_resnext.training.optimizers import StagewiseSGD, stage_of
 from keras_resnext.training.recipe import Recipe

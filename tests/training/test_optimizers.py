@@ -6,9 +6,9 @@ import keras
 import numpy as np
 import pytest
 
-from keras_resnext.training.compile import compile_recipe
+from keras_resnext.training.build import compile_recipe
 from keras_resnext.training.losses import BinaryCrossentropy, find_loss
-from keras_resnext.training.optimizers import averaged, penalise
+from keras_resnext.training.optimizers import averaged, penalize
 from keras_resnext.training.recipe import Recipe
 from keras_resnext.training.recipes import RECIPES, get_recipe
 from keras_resnext.training.schedules import learning_rate_schedule
@@ -148,7 +148,7 @@ def test_a_decay_that_is_not_decoupled_is_a_penalty_in_the_loss(vectors):
 
 def test_a_penalty_is_kept_in_the_file(tmp_path):
     model = regression()
-    penalise(model, 0.5)
+    penalize(model, 0.5)
     model.save(tmp_path / "m.keras")
     again = keras.saving.load_model(tmp_path / "m.keras")
     assert float(sum(again.losses)) == pytest.approx(float(sum(model.losses)))

@@ -21,11 +21,10 @@ from safetensors import safe_open
 from keras_resnext import ResNetConfig, create_model
 from keras_resnext.data.datasets import Part
 from keras_resnext.training import callbacks, checkpoint
-from keras_resnext.training.fit import train
 from keras_resnext.training.precision import precision
 from keras_resnext.training.recipe import Recipe
 from keras_resnext.training.run_folder import CHECKPOINT, WriteError
-from keras_resnext.training.session import resume
+from keras_resnext.training.train import resume, train
 
 TIMES = {"seconds", "images_per_second", "waiting"}
 TINY = ResNetConfig(

@@ -12,9 +12,9 @@ from rich.console import Console
 
 from keras_resnext.data.datasets import load_dataset
 from keras_resnext.data.parts import take
-from keras_resnext.training.fit import train
-from keras_resnext.training.network import network_for
+from keras_resnext.training.build import network_for
 from keras_resnext.training.recipes import RECIPES, get_recipe
+from keras_resnext.training.train import train
 
 # The last of a chain has what those before it have; every one of them takes ten minutes more.
 HALF = RECIPES if "SOAK" in os.environ else ("a1", "adam_l2", "e12", "fine_tuning")

@@ -18,6 +18,7 @@ from keras_resnext.weights import download, sources
 from keras_resnext.weights.grammar import timm_config
 from keras_resnext.weights.load import to_timm
 
+SMALL = {"blocks": (1, 1, 1, 1), "filters": (8, 12, 16, 20)}
 CONTENT = bytes(range(256)) * 4096 * 3  # 3 MiB: more than one chunk
 HASH = hashlib.sha256(CONTENT).hexdigest()
 
@@ -136,7 +137,7 @@ def test_the_first_digits_of_a_hash_will_do(hub):
 @pytest.fixture(scope="module")
 def checkpoint():
     """A file of resnet18's weights as the hub has it, and the network."""
-    model = create_model("ResNet18")
+    model = create_model("ResNet18", **SMALL)
     tensors = to_timm(model, timm_config("resnet18"))
     return safetensors.numpy.save(tensors), model
 
@@ -152,7 +153,7 @@ def test_from_timm_loads_from_the_hub_and_knows_its_images(
     content, theirs = checkpoint
     _serve(hub, content)
     monkeypatch.setenv("HF_ENDPOINT", hub.url)
-    model = from_timm("resnet18.a1_in1k", input_shape=(size, size, 3))
+    model = from_timm("resnet18.a1_in1k", input_shape=(size, size, 3), **SMALL)
     asked = hub.requests[0][0]
     assert asked == "/timm/resnet18.a1_in1k/resolve/main/model.safetensors"
     np.testing.assert_array_equal(model.get_weights()[0], theirs.get_weights()[0])
@@ -175,7 +176,7 @@ def test_the_hash_of_a_row_is_required_whatever_the_server_tells(
     row = dataclasses.replace(known, address=f"{hub.url}/hub", sha256=digits)
     monkeypatch.setitem(sources.SOURCES, row.name, row)
     if right:
-        model = create_model("ResNet18", weights="IMAGENET1K_V1")
+        model = create_model("ResNet18", weights="IMAGENET1K_V1", **SMALL)
         np.testing.assert_array_equal(model.get_weights()[0], theirs.get_weights()[0])
         return
     with pytest.raises(DownloadError, match="wrong hash and was deleted.*expected f37072fd"):
@@ -203,11 +204,11 @@ def test_no_network_offline_and_a_missing_file_say_what_to_do(hub, monkeypatch):
 def test_two_processes_at_once_load_it_once(hub):
     context = multiprocessing.get_context("spawn")
     arguments = (f"{hub.url}/hub", "a.bin")
-    processes = [context.Process(target=download.fetch, args=arguments) for _ in range(3)]
+    processes = [context.Process(target=download.fetch, args=arguments) for _ in range(2)]
     for process in processes:
         process.start()
     for process in processes:
         process.join(60)
-    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert [process.exitcode for process in processes] == [0, 0]
     assert (download.cache_folder() / "a.bin").read_bytes() == CONTENT
     assert sum(path == "/file" for path, _ in hub.requests) == 1

@@ -18,15 +18,14 @@ from rich.console import Console
 from keras_resnext import create_model
 from keras_resnext.data.datasets import Part
 from keras_resnext.models import variants
-from keras_resnext.training import callbacks, fit
+from keras_resnext.training import callbacks
+from keras_resnext.training.build import compile_recipe
 from keras_resnext.training.callbacks import DivergedError
-from keras_resnext.training.compile import compile_recipe
-from keras_resnext.training.fit import train
 from keras_resnext.training.maps import activation_maps
 from keras_resnext.training.precision import precision
 from keras_resnext.training.recipe import Recipe
 from keras_resnext.training.run_folder import EVENTS, RUN_FILES
-from keras_resnext.training.session import Session
+from keras_resnext.training.train import Session, train
 
 EASY = Recipe(learning_rate=0.05)
 
@@ -138,19 +137,6 @@ def test_mixed_precision(tmp_path, dataset, make_model, policy):
     assert run(model, dataset, settings, tmp_path / "run")["test_top1"] > 0.8
 
 
-def test_what_does_not_fit_is_refused_before_anything_is_written(tmp_path, dataset, make_model):
-    cases = [
-        (make_model(7), EASY, r'"rows" has 8 classes. Expected a model with `classes=8`'),
-        (make_model(size=20), EASY, r"takes images of shape \(20, 20, 3\)"),
-        (make_model(), replace(EASY, precision="mixed_float16"), 'built under "float32"'),
-        (make_model(), replace(EASY, augmentation="mirror"), "Unknown augmentation"),
-    ]
-    for model, settings, message in cases:
-        with pytest.raises(ValueError, match=message):
-            run(model, dataset, settings, tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
 def test_a_second_run_in_the_same_folder(tmp_path, dataset, make_model):
     settings = replace(EASY, epochs=1)
     run(make_model(), dataset, settings, tmp_path)
@@ -203,8 +189,6 @@ def test_interruption_before_the_first_step_leaves_nothing(
 def test_divergence_stops_with_epoch_and_rate_and_keeps_what_was_written(
     tmp_path, dataset, make_model, monkeypatch
 ):
-    from keras_resnext.training import callbacks
-
     monkeypatch.setattr(callbacks, "SECONDS_BETWEEN_SAVES", 0)
 
     class Poisoned(keras.Sequential):
@@ -259,17 +243,14 @@ def test_mixing_is_trained_with_and_waiting_is_reported(tmp_path, dataset):
     assert all(0 <= float(row["waiting"]) <= 1 for row in rows)
     assert 0 <= summary["waiting_for_data"] <= 1
     assert read(tmp_path / "run", "config.json")["cache"].startswith("array: ")
-    with pytest.raises(ValueError, match='Unknown mixing "cutmxi". Did you mean "cutmix"'):
-        run(pooled(), dataset, replace(settings, mixing="cutmxi"), tmp_path / "other")
-    assert not (tmp_path / "other").exists()
 
 
 def test_no_clock_is_read_in_a_process_that_is_deterministic(
     tmp_path, dataset, make_model, monkeypatch
 ):
     """Whatever the recipe of this run is: TensorFlow would refuse to."""
-    monkeypatch.setattr("keras_resnext.training.run.is_op_determinism_enabled", lambda: True)
-    monkeypatch.setattr("keras_resnext.training.run.timed", None)
+    monkeypatch.setattr("keras_resnext.training.loop.clock_is_readable", lambda: False)
+    monkeypatch.setattr("keras_resnext.training.loop.timed", None)
     summary = run(make_model(), dataset, replace(EASY, epochs=1), tmp_path / "run")
     assert summary["waiting_for_data"] is None and summary["epochs"] == 1
 
@@ -308,7 +289,7 @@ from io import StringIO
 import keras, numpy as np
 from rich.console import Console
 from keras_resnext.data.datasets import Dataset, Part
-from keras_resnext.training.fit import train
+from keras_resnext.training.train import train
 from keras_resnext.training.recipe import Recipe
 
 class Interrupting(Console):
@@ -374,67 +355,3 @@ def test_the_record_is_of_the_network_that_was_trained(tmp_path, dataset):
         classes=8,
     )
     assert summary["parameters"] == again.count_params()
-
-
-class NoRun:
-    """In place of the course of a run: what it would have gone on with."""
-
-    def __init__(self, *_):
-        pass
-
-    def fit(self, training, test, resume):
-        return resume
-
-
-def test_the_record_finds_data_and_weights_from_any_folder(toy, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.weights.h5").touch()
-    kept = Session("ResNet20", toy.name, 32, Recipe(), "mine.weights.h5")._record()["session"]
-    assert (kept["data"], kept["weights"]) == (str(toy), str(tmp_path / "mine.weights.h5"))
-    kept = Session("ResNet20", "digits", 32, Recipe(), "imagenet")._record()["session"]
-    assert (kept["data"], kept["weights"]) == ("digits", "imagenet")
-
-
-def test_going_on_begins_where_there_is_no_checkpoint(tmp_path, dataset, make_model, monkeypatch):
-    """As where a run was killed before its first one."""
-    monkeypatch.setattr(fit, "Run", NoRun)
-    recipe = Recipe(epochs=1)
-    assert run(make_model(), dataset, recipe, tmp_path / "run") is None
-    with pytest.raises(ValueError, match="already holds a run"):
-        run(make_model(), dataset, recipe, tmp_path / "run")
-    assert run(make_model(), dataset, recipe, tmp_path / "run", resume=True) is None
-
-
-def test_another_configuration_or_another_view_is_another_run(
-    tmp_path, dataset, make_model, monkeypatch
-):
-    monkeypatch.setattr(fit, "Run", NoRun)
-    recipe, folder = Recipe(epochs=1), tmp_path / "run"
-    record = {"configuration": {"blocks": (1, 1), "drop_path": 0.1}}
-    run(make_model(), dataset, recipe, folder, record=record)
-    (folder / "checkpoint.safetensors").touch()
-    found = run(make_model(), dataset, recipe, folder, record=record, resume=True)
-    assert found == folder / "checkpoint.safetensors"
-    other = {"configuration": {"blocks": (1, 1), "drop_path": 0.3}}
-    with pytest.raises(ValueError, match=r"its drop_path is 0.1, and now 0.3"):
-        run(make_model(), dataset, recipe, folder, record=other, resume=True)
-    darker = replace(dataset, mean=(0.1, 0.1, 0.1))
-    with pytest.raises(ValueError, match="its preprocessing is"):
-        run(make_model(), darker, recipe, folder, record=record, resume=True)
-
-
-@pytest.mark.parametrize("augmentation, edge", [(None, 16), ("resized_crop_flip", 18)])
-def test_test_images_are_cropped_where_the_run_trains_on_crops(
-    tmp_path, dataset, make_model, monkeypatch, augmentation, edge
-):
-    monkeypatch.setattr(fit, "Run", NoRun)
-    recipe = Recipe(epochs=1, augmentation=augmentation)
-    run(make_model(), dataset, recipe, tmp_path / "run")
-    assert read(tmp_path / "run", "config.json")["preprocessing"]["resize_shorter_side"] == edge
-
-
-def test_what_keras_cannot_accumulate_is_refused(tmp_path, dataset, make_model, monkeypatch):
-    monkeypatch.setattr(fit, "_mirrored", lambda: True)
-    with pytest.raises(ValueError, match="accumulate gradients on several devices.*accumulate=2"):
-        run(make_model(), dataset, Recipe(accumulate=2), tmp_path / "run")
-    assert not (tmp_path / "run").exists()
