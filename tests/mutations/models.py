@@ -53,8 +53,8 @@ MUTATIONS = (
     ),
     Mutation(  # a formula that leaves a dense layer out
         file="keras_resnext/models/attention.py",
-        old='        net.dense(hidden, len(paths) * net.channels(total), "select", use_bias=False)\n',
-        new="",
+        old='net.dense(hidden, len(paths) * net.channels(total), "select", use_bias=False)',
+        new="pass",
         tests="tests/models/test_parts.py -k attention-sk",
     ),
     Mutation(  # groups are forgotten in what a convolution costs
