@@ -13,7 +13,6 @@ def reduced_channels(channels: int, ratio: float, divisor: int, keep: float = 0.
         keep: float, the share of what was wanted below which rounding goes up, not down.
 
     Example:
-
     >>> reduced_channels(256, 1 / 16, 8), reduced_channels(64, 1 / 16, 8)
     (16, 8)
     """
@@ -26,7 +25,6 @@ def neighbors(channels: int) -> int:
     """Return how many channels a gate of ECA sees, by the rule of its paper.
 
     Example:
-
     >>> neighbors(256), neighbors(2048)
     (5, 7)
     """

@@ -4,7 +4,6 @@ A rule can stand in a table beside the field that it is for, or be checked on th
 imports Keras.
 
 Example:
-
 >>> check("epochs", 0, integer(least=1))
 Traceback (most recent call last):
 ValueError: Invalid value for `epochs`. Expected an integer of at least 1. Received: epochs=0
@@ -98,7 +97,6 @@ def number(
     """Return the rule for a finite number; `above` and `below` are bounds that it must not reach.
 
     Example:
-
     >>> number(0, below=1).expected
     'a number of at least 0 and below 1'
     """
