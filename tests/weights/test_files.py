@@ -10,6 +10,7 @@ import safetensors.numpy
 from eager import predict
 from keras.src.applications.resnet import ResNet, stack_residual_blocks_v1
 from keras.src.legacy.saving import legacy_h5_format
+from small import SMALL
 
 import keras_resnext
 from keras_resnext import create_model, from_timm
@@ -18,9 +19,6 @@ from keras_resnext.models.inception_config import Module
 from keras_resnext.weights.grammar import timm_config
 from keras_resnext.weights.load import load_tensors, save_safetensors, to_timm
 from keras_resnext.weights.timm_names import timm_name
-
-# A ResNet18 and a ResNet50 of one narrow block per stage.
-SMALL = {"blocks": (1, 1, 1, 1), "filters": (8, 12, 16, 20)}
 
 
 def _randomized(model):
