@@ -71,7 +71,7 @@ MUTATIONS = (
     ),
     Mutation(
         file="keras_resnext/weights/files.py",
-        old="        return keras_names.keras_form(config)",
+        old="        return keras_names.keras_config(config)",
         new="        return config",
         tests="tests/weights/test_files.py -k keras_applications_files",
     ),
