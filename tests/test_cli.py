@@ -274,7 +274,7 @@ def test_train_by_arguments(toy, tmp_path, capsys):
     config = json.loads((output / "config.json").read_text())
     assert (summary["model"], summary["epochs"]) == ("ResNet20", 2)
     assert f"{summary['test_top1']:.2%}" in done.stdout
-    assert "images a second" in done.stdout and f"Saved in {output}: " in done.stdout
+    assert "images per second" in done.stdout and f"Saved in {output}: " in done.stdout
     assert config["recipe"]["batch_size"] == 16 and config["recipe"]["seed"] == 3
     assert config["command"].startswith("keras-resnext train --model ResNet20")
     assert config["configuration"]["cardinality"] == variants.get("ResNet20").config.cardinality
