@@ -118,7 +118,7 @@ def test_weights_of_timms_inception(tmp_path):
 
 
 def test_weights_that_are_not_there():
-    with pytest.raises(ValueError, match="a file that is not there"):
+    with pytest.raises(ValueError, match="a file that does not exist"):
         fine_tuned_model("ResNeXt35", "no/model.keras", classes=3)
     with pytest.raises(ValueError, match="No checkpoint"):
         fine_tuned_model("ResNeXt35", "imagenet", classes=3)
@@ -230,7 +230,7 @@ def test_the_command_line_fine_tunes(toy, tmp_path, precision, capsys):
     same = {path for path in before if np.array_equal(before[path], after[path])}
     assert same == {path for path in before if stage_of(path) <= 1}
     assert cli.main(["train", "--weights", "no/such.keras", "--output", str(tmp_path / "b")]) == 2
-    assert "a file that is not there" in capsys.readouterr().err
+    assert "a file that does not exist" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -106,11 +106,11 @@ def run_killed_at(dataset, folder, recipe, moments, monkeypatch):
 def test_a_killed_run_ends_as_one_that_was_not(tmp_path, dataset, policy, moments, monkeypatch):
     if policy != "float32":
         tf.config.run_functions_eagerly(False)
-    recipe = replace(RECIPE, precision=policy)
+    recipe = replace(RECIPE, precision=policy, epochs=2 if policy == "float32" else 3)
     whole = run(dataset, tmp_path / "whole", recipe)
     killed = run_killed_at(dataset, tmp_path / "killed", recipe, moments, monkeypatch)
     assert history(tmp_path / "killed") == history(tmp_path / "whole")
-    assert len(history(tmp_path / "whole")) == 3
+    assert len(history(tmp_path / "whole")) == recipe.epochs
     for ours, expected in zip(killed.variables, whole.variables, strict=True):
         np.testing.assert_array_equal(ours.value, expected.value, err_msg=expected.path)
     ours, expected = killed.optimizer.variables, whole.optimizer.variables

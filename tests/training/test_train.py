@@ -142,8 +142,8 @@ def test_a_second_run_in_the_same_folder(tmp_path, dataset, make_model):
     with pytest.raises(ValueError, match="already holds a run"):
         run(make_model(), dataset, settings, tmp_path)
     assert (tmp_path / "summary.json").read_text() == first
-    run(make_model(), dataset, replace(settings, epochs=2), tmp_path, overwrite=True)
-    assert read(tmp_path, "summary.json")["epochs"] == 2
+    run(make_model(), dataset, replace(settings, name="again"), tmp_path, overwrite=True)
+    assert read(tmp_path, "summary.json")["recipe"] == "again"
 
 
 class Interrupting(Console):
