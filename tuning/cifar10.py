@@ -1,4 +1,4 @@
-"""Small ResNeXts on 32x32 images, all of ResNet-20's cost: CIFAR-10 and its like.
+"""Small ResNeXts on 32x32 images, all of ResNet-20's cost, for CIFAR-10 and similar data.
 
 keras-resnext tune --space tuning/cifar10.py --data tfds:cifar10 --output runs/tune-cifar10
 """

@@ -1,4 +1,4 @@
-"""How to go on from ResNeXt-50's published weights: the network is theirs, its training is not.
+"""Fine-tuning ResNeXt-50's published weights: the network is theirs, its training is searched.
 
 keras-resnext tune --space tuning/fine_tuning.py --data FOLDER --output runs/tune-fine
 """

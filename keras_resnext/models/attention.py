@@ -8,7 +8,7 @@ from keras_resnext.channels import neighbors, reduced_channels
 from keras_resnext.models.primitives import Map, Primitives
 
 if TYPE_CHECKING:
-    from keras_resnext.models.blocks import Place
+    from keras_resnext.models.blocks import Middle
     from keras_resnext.models.config import ResNetConfig
 
 
@@ -25,8 +25,7 @@ class Attention:
         timm: dict from our name of a layer inside a block to timm's, `{}` if it has no weights,
             None if timm has no such network.
         output: function `(net, x, name)` that is applied to a block's output, or None.
-        middle: function `(net, x, place, name, width, strides, groups)` instead of the block's
-            3x3 convolution, with its norm and activation, or None.
+        middle: function `(net, x, at)` that replaces the `Middle` of a block, or None.
         problems: function from a configuration to the sentences that say why it describes no
             network with this attention.
     """
@@ -38,7 +37,7 @@ class Attention:
 
 
 def squeeze_excite(net: Primitives, x: Map, name: str) -> Map:
-    """x * sigmoid(W2 ReLU(W1 mean(x)))."""
+    """Return x * sigmoid(W2 ReLU(W1 mean(x)))."""
     channels, bias = net.channels(x), net.config.attention_bias
     reduced = reduced_channels(channels, net.config.attention_ratio or 1 / 16, 8)
 
@@ -50,7 +49,7 @@ def squeeze_excite(net: Primitives, x: Map, name: str) -> Map:
 
 
 def efficient_attention(net: Primitives, x: Map, name: str) -> Map:
-    """x * sigmoid(a convolution along the channels of mean(x)) (ECA)."""
+    """Return x * sigmoid(a convolution along the channels of mean(x)) (ECA)."""
 
     def formula(net: Primitives, x: Map) -> Map:
         column = (net.channels(x), 1, 1)
@@ -60,52 +59,40 @@ def efficient_attention(net: Primitives, x: Map, name: str) -> Map:
     return net.layer("EfficientChannelAttention", x, name, formula)
 
 
-def selective_kernel(
-    net: Primitives, x: Map, place: "Place", name: str, width: int, strides: int, groups: int
-) -> Map:
+def selective_kernel(net: Primitives, x: Map, at: "Middle") -> Map:
     """SK([3x3, BN, ReLU](x), [3x3 dilated by 2, BN, ReLU](x)) (timm's)."""
-    paths = _two_kernels(net, (x, x), place, name, width, strides, groups)
-    return _select(net, paths, name, _reduced(net, width, 1 / 16, 32))
+    return _two_kernels(net, (x, x), at, 1 / 16, 32)
 
 
-def selective_kernel_split(
-    net: Primitives, x: Map, place: "Place", name: str, width: int, strides: int, groups: int
-) -> Map:
+def selective_kernel_split(net: Primitives, x: Map, at: "Middle") -> Map:
     """SK([3x3, BN, ReLU](x1), [3x3 dilated by 2, BN, ReLU](x2)), x1 and x2 the halves of x."""
-    paths = _two_kernels(net, net.split(x, 2), place, name, width, strides, groups)
     ratio, divisor = (1 / 8, 16) if net.config.block == "basic" else (1 / 16, 8)  # as in timm
-    return _select(net, paths, name, _reduced(net, width, ratio, divisor))
+    return _two_kernels(net, net.split(x, 2), at, ratio, divisor)
 
 
-def selective_kernel_assembled(
-    net: Primitives, x: Map, place: "Place", name: str, width: int, strides: int, groups: int
-) -> Map:
+def selective_kernel_assembled(net: Primitives, x: Map, at: "Middle") -> Map:
     """DropBlock(SK(the halves of [3x3 of twice the width, BN, ReLU](x)))."""
-    y = net.conv_norm_relu(x, 2 * width, 3, name, strides, groups)
-    reduced = max(int(width * (net.config.attention_ratio or 1 / 2)), 32)
-    y = _select(net, net.split(y, 2), name, reduced)
-    return net.drop_block(y, place.drop_block, f"{name}_drop_block") if place.drop_block else y
+    y = net.conv_norm_relu(x, 2 * at.width, 3, at.name, at.strides, at.groups)
+    reduced = max(int(at.width * (net.config.attention_ratio or 1 / 2)), 32)
+    y = _select(net, net.split(y, 2), at.name, reduced)
+    return net.drop_block(y, at.drop_block, f"{at.name}_drop_block") if at.drop_block else y
 
 
 def _two_kernels(
-    net: Primitives,
-    inputs: Sequence[Map],
-    place: "Place",
-    name: str,
-    width: int,
-    strides: int,
-    groups: int,
-) -> list[Map]:
-    """[3x3, BN, ReLU](first), [3x3 dilated by 2, BN, ReLU](second)."""
-    first, second = inputs
-    second, strides2, dilation = subsampled_or_dilated(net, second, strides, f"{name}_path2")
-    drop = place.drop_block
-    return [
-        net.conv_norm_relu(first, width, 3, f"{name}_path1", strides, groups, drop_block=drop),
+    net: Primitives, inputs: Sequence[Map], at: "Middle", ratio: float, divisor: int
+) -> Map:
+    second = f"{at.name}_path2"
+    dilated, strides, dilation = subsampled_or_dilated(net, inputs[1], at.strides, second)
+    paths = (
         net.conv_norm_relu(
-            second, width, 3, f"{name}_path2", strides2, groups, dilation, drop_block=drop
+            inputs[0], at.width, 3, f"{at.name}_path1", at.strides, at.groups, 1, at.drop_block
         ),
-    ]
+        net.conv_norm_relu(
+            dilated, at.width, 3, second, strides, at.groups, dilation, at.drop_block
+        ),
+    )
+    ratio = net.config.attention_ratio or ratio
+    return _select(net, paths, at.name, reduced_channels(at.width, ratio, divisor, keep=0.9))
 
 
 def subsampled_or_dilated(net: Primitives, x: Map, strides: int, name: str) -> tuple[Map, int, int]:
@@ -116,10 +103,6 @@ def subsampled_or_dilated(net: Primitives, x: Map, strides: int, name: str) -> t
     if strides == 1:
         return x, 1, 2
     return net.max_pool(x, 1, strides, f"{name}_subsample"), 1, 1
-
-
-def _reduced(net: Primitives, width: int, ratio: float, divisor: int) -> int:
-    return reduced_channels(width, net.config.attention_ratio or ratio, divisor, keep=0.9)
 
 
 def _select(net: Primitives, paths: Sequence[Map], name: str, reduced: int) -> Map:

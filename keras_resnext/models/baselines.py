@@ -9,31 +9,27 @@ from keras_resnext.errors import unknown
 PREFIX = "keras:"
 
 
-def is_baseline(model):
-    """Whether `model` names a network of keras.applications, as in `"keras:VGG19"`."""
+def is_baseline(model: object) -> bool:
+    """Return whether `model` names a network of keras.applications, as in `"keras:VGG19"`."""
     return isinstance(model, str) and model.lower().startswith(PREFIX)
 
 
-def baseline(model, **arguments):
+def baseline(model: str, **arguments: object) -> keras.Model:
     """Build a network of keras.applications.
 
-    Random weights come without the preprocessing that some of them may hold (EfficientNetV2,
+    With random weights it has none of the preprocessing that some of them hold (EfficientNetV2,
     ConvNeXt), so that all networks of a comparison take the same images. EfficientNetB0 to B7
     always rescale by 1/255.
 
     Args:
         model: str, `"keras:"` and the name of a function in keras.applications.
-        **arguments: what that function takes; None leaves its default.
-
-    Returns:
-        A `keras.Model`.
+        **arguments: arguments of that function; None leaves its default.
 
     Raises:
-        ValueError: for an unknown name, with the nearest, or an argument that the function does
-            not take.
+        ValueError: If the name is unknown (the nearest is named), or the function does not take
+            an argument.
 
     Example:
-
     >>> baseline("keras:MobileNet", weights=None, alpha=0.25, classes=10).output_shape
     (None, 10)
     """
@@ -60,5 +56,5 @@ def baseline(model, **arguments):
 _NONE_IS_A_VALUE = ("weights", "classifier_activation")
 
 
-def _names(functions):
+def _names(functions: dict) -> list[str]:
     return sorted(function.__name__ for function in functions.values())

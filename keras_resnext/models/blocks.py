@@ -38,6 +38,24 @@ class Place(NamedTuple):
     drop_block: float = 0.0
 
 
+class Middle(NamedTuple):
+    """What the 3x3 convolution of a block has to be, or what replaces it with norm and ReLU.
+
+    Attributes:
+        name: str, the name of its layer.
+        width: int, its channels.
+        strides: int, its stride.
+        groups: int, its groups.
+        drop_block: float, as in `Place`.
+    """
+
+    name: str
+    width: int
+    strides: int
+    groups: int
+    drop_block: float
+
+
 def residual_block(net: Primitives, x: Map, place: Place) -> Map:
     """ReLU(shortcut(x) + attention(BN(branch(x))))."""
     if net.config.preactivation:
@@ -70,7 +88,8 @@ def joined(net: Primitives, x: Map, active: Map, y: Map, place: Place) -> Map:
 def basic(net: Primitives, x: Map, place: Place) -> tuple[Map, str]:
     """[3x3, BN, ReLU, 3x3](x), and the name of the last convolution."""
     last = f"{place.name}_conv2"
-    y = middle(net, x, place, f"{place.name}_conv1", place.planes, place.strides, 1)
+    at = Middle(f"{place.name}_conv1", place.planes, place.strides, 1, place.drop_block)
+    y = middle(net, x, at)
     return net.convolution(y, place.planes, 3, last), last
 
 
@@ -90,7 +109,8 @@ def _first_and_middle(net: Primitives, x: Map, place: Place, width: int, groups:
     if net.config.stride_on == "1x1":
         on_1x1, on_3x3 = on_3x3, on_1x1
     y = net.conv_norm_relu(x, width, 1, f"{place.name}_conv1", on_1x1, drop_block=place.drop_block)
-    return middle(net, y, place, f"{place.name}_conv2", width, on_3x3, groups)
+    at = Middle(f"{place.name}_conv2", width, on_3x3, groups, place.drop_block)
+    return middle(net, y, at)
 
 
 def summed_branches(net: Primitives, x: Map, place: Place, width: int, last: str) -> Map:
@@ -122,61 +142,49 @@ def _branches(net: Primitives, x: Map, place: Place, width: int) -> list[Map]:
 BRANCHED_FORMS = {"a": summed_branches, "b": concatenated_branches}
 
 
-def middle(
-    net: Primitives, x: Map, place: Place, name: str, width: int, strides: int, groups: int
-) -> Map:
+def middle(net: Primitives, x: Map, at: Middle) -> Map:
     """[3x3 or what replaces it, BN, ReLU](x), and a pooling if that halves the image."""
     make = ATTENTIONS[net.config.attention].middle or BLOCKS[net.config.block].middle
     pool = DOWNSAMPLINGS[net.config.downsample]
-    if strides == 1 or pool is None:
-        return make(net, x, place, name, width, strides, groups)
-    y = make(net, x, place, name, width, 1, groups)
-    return pool(net, y, strides, f"{name}_pool")
+    if at.strides == 1 or pool is None:
+        return make(net, x, at)
+    return pool(net, make(net, x, at._replace(strides=1)), at.strides, f"{at.name}_pool")
 
 
-def grouped(
-    net: Primitives, x: Map, place: Place, name: str, width: int, strides: int, groups: int
-) -> Map:
+def grouped(net: Primitives, x: Map, at: Middle) -> Map:
     """[3x3 of C groups, BN, ReLU](x)."""
-    return net.conv_norm_relu(x, width, 3, name, strides, groups, drop_block=place.drop_block)
+    return net.conv_norm_relu(x, at.width, 3, at.name, at.strides, at.groups, 1, at.drop_block)
 
 
-def separable(
-    net: Primitives, x: Map, place: Place, name: str, width: int, strides: int, groups: int
-) -> Map:
+def separable(net: Primitives, x: Map, at: Middle) -> Map:
     """[3x3 depthwise, BN, ReLU, 1x1, BN, ReLU](x)."""
-    drop = place.drop_block
-    y = net.conv_norm_relu(x, width, 3, f"{name}_depthwise", strides, width, drop_block=drop)
-    return net.conv_norm_relu(y, width, 1, name, drop_block=drop)
+    name, groups, drop = f"{at.name}_depthwise", at.width, at.drop_block
+    y = net.conv_norm_relu(x, at.width, 3, name, at.strides, groups, drop_block=drop)
+    return net.conv_norm_relu(y, at.width, 1, at.name, drop_block=drop)
 
 
-def multi_kernel(
-    net: Primitives, x: Map, place: Place, name: str, width: int, strides: int, groups: int
-) -> Map:
+def multi_kernel(net: Primitives, x: Map, at: Middle) -> Map:
     """ReLU(BN([3x3(x1), 5x5(x2)])), x1 and x2 the halves of the channels."""
-    first, second = net.split(x, 2)
-    half, groups, bias = width // 2, groups // 2, net.config.bias_before_norm
-    paths = [
-        net.convolution(first, half, 3, f"{name}_path1", strides, groups, use_bias=bias),
-        net.convolution(second, half, 5, f"{name}_path2", strides, groups, use_bias=bias),
-    ]
-    return net.norm_relu(net.concatenate(paths, f"{name}_paths"), name, place.drop_block)
+    return _in_halves(net, x, at, 5)
 
 
-def multi_dilation(
-    net: Primitives, x: Map, place: Place, name: str, width: int, strides: int, groups: int
-) -> Map:
+def multi_dilation(net: Primitives, x: Map, at: Middle) -> Map:
     """ReLU(BN([3x3(x1), 3x3 dilated by 2 (x2)])), x1 and x2 the halves of the channels."""
+    return _in_halves(net, x, at, 3, dilated=True)
+
+
+def _in_halves(net: Primitives, x: Map, at: Middle, kernel: int, dilated: bool = False) -> Map:
     first, second = net.split(x, 2)
-    half, groups, bias = width // 2, groups // 2, net.config.bias_before_norm
-    second, strides2, dilation = subsampled_or_dilated(net, second, strides, f"{name}_path2")
+    names = f"{at.name}_path1", f"{at.name}_path2"
+    strides, dilation = at.strides, 1
+    if dilated:
+        second, strides, dilation = subsampled_or_dilated(net, second, strides, names[1])
+    half, groups, bias = at.width // 2, at.groups // 2, net.config.bias_before_norm
     paths = [
-        net.convolution(first, half, 3, f"{name}_path1", strides, groups, use_bias=bias),
-        net.convolution(
-            second, half, 3, f"{name}_path2", strides2, groups, dilation, use_bias=bias
-        ),
+        net.convolution(first, half, 3, names[0], at.strides, groups, use_bias=bias),
+        net.convolution(second, half, kernel, names[1], strides, groups, dilation, use_bias=bias),
     ]
-    return net.norm_relu(net.concatenate(paths, f"{name}_paths"), name, place.drop_block)
+    return net.norm_relu(net.concatenate(paths, f"{at.name}_paths"), at.name, at.drop_block)
 
 
 def average_pool(net: Primitives, x: Map, strides: int, name: str) -> Map:
@@ -205,8 +213,7 @@ class Block:
     Args:
         branch: function `(net, x, place)` that returns the branch without its last norm, and the
             name of its last convolution.
-        middle: function `(net, x, place, name, width, strides, groups)`: the 3x3 convolution or
-            what replaces it, with its norm and activation.
+        middle: function `(net, x, at)` that makes the `Middle`.
         timm: dict from our name of a layer inside a block to timm's, None if timm has no such
             network.
         width: function `(planes, d, groups)` to the channels of the middle, where `d` is the

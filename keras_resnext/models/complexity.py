@@ -3,6 +3,8 @@
 import contextlib
 import functools
 import math
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 
@@ -11,27 +13,22 @@ from keras_resnext.models.counting import Complexity
 __all__ = ["Complexity", "complexity"]
 
 
-def complexity(model, input_shape=None):
+def complexity(model: keras.Model, input_shape: tuple[int, ...] | None = None) -> Complexity:
     """Count the parameters and multiply-adds of a model.
 
-    The model is run on shapes alone, and every convolution (grouped, depthwise, separable,
-    transposed) and dense layer that is met, however deeply nested and as often as it is
-    called, adds its products. Biases, normalization, pooling and activations are not
-    counted, as in the papers.
+    The model is run only on shapes. Every convolution (grouped, depthwise, separable,
+    transposed) and dense layer, however deeply nested and as often as it is called, adds its
+    products. Biases, normalization, pooling and activations are not counted, as in the papers.
 
     Args:
-        model: a built `keras.Model` of one input.
-        input_shape: tuple, the shape of one image without the batch; needed where the model
+        model: `keras.Model` of one input, built.
+        input_shape: tuple of int, the shape of one image without the batch; needed if the model
             leaves it open.
 
-    Returns:
-        `Complexity`.
-
     Raises:
-        ValueError: if the shape is open and `input_shape` is not given.
+        ValueError: If the shape is open and `input_shape` is missing.
 
     Example:
-
     >>> dense = keras.Sequential([keras.Input((8,)), keras.layers.Dense(10)])
     >>> complexity(dense)
     Complexity(parameters=90, trainable=90, macs=80)
@@ -49,9 +46,9 @@ def complexity(model, input_shape=None):
                 for method in ("call", "compute_output_spec"):
                     counting = _counting(layer, getattr(layer, method), counted)
                     stack.enter_context(_replaced(layer, method, counting))
-            elif not _says_its_shape(layer):
+            elif not _knows_its_shape(layer):
                 stack.enter_context(_replaced(layer, "compute_output_spec", _ShapesOnly(layer)))
-        # A graph finds its shapes without the backend, unless it takes them for known.
+        # A graph finds its shapes without the backend, unless its batch size is fixed.
         graph = hasattr(model, "operations") and model.input_shape[0] is None
         run = model.compute_output_spec if graph else _ShapesOnly(model)
         run(keras.KerasTensor((1, *shape)), training=False)
@@ -63,27 +60,28 @@ def complexity(model, input_shape=None):
 
 
 class _ShapesOnly(keras.Operation):
-    """Runs a layer as its backend traces it: all that it holds is called, nothing is computed."""
+    """Runs a layer as its backend traces it: everything in it is called, nothing is computed."""
 
-    def __init__(self, layer):
+    def __init__(self, layer: keras.Layer):
         super().__init__()
         self.layer = layer
 
-    def call(self, *args, **kwargs):
-        # TensorFlow takes no name with an underscore before it but within another.
+    def call(self, *args, **kwargs) -> Any:
+        """Call the layer."""
+        # TensorFlow allows a name with a leading underscore only within another.
         with keras.name_scope("complexity"):
             return self.layer(*args, **kwargs)
 
 
-def _says_its_shape(layer):
-    """Whether it is one layer, and its shape is known without running it."""
-    said = type(layer).compute_output_shape is not keras.layers.Layer.compute_output_shape
-    return said and not layer._flatten_layers(include_self=False)
+def _knows_its_shape(layer: keras.Layer) -> bool:
+    """Return whether it is a single layer whose output shape is known without running it."""
+    own = type(layer).compute_output_shape is not keras.layers.Layer.compute_output_shape
+    return own and not layer._flatten_layers(include_self=False)
 
 
-def _counting(layer, method, counted):
+def _counting(layer: keras.Layer, method: Callable, counted: list[int]) -> Callable:
     @functools.wraps(method)
-    def counting(inputs, *args, **kwargs):
+    def counting(inputs: Any, *args, **kwargs) -> Any:
         outputs = method(inputs, *args, **kwargs)
         counted.append(_macs(layer, inputs, outputs))
         return outputs
@@ -92,7 +90,7 @@ def _counting(layer, method, counted):
 
 
 @contextlib.contextmanager
-def _replaced(layer, method, replacement):
+def _replaced(layer: keras.Layer, method: str, replacement: Callable) -> Iterator[None]:
     setattr(layer, method, replacement)
     try:
         yield
@@ -100,27 +98,27 @@ def _replaced(layer, method, replacement):
         delattr(layer, method)
 
 
-def _macs(layer, inputs, outputs):
+def _macs(layer: keras.Layer, inputs: Any, outputs: Any) -> int:
     for kind, counter in _COUNTERS.items():
         if isinstance(layer, kind):
             return counter(layer, inputs, outputs)
 
 
-def _at_each_output(layer, inputs, outputs):
+def _at_each_output(layer: keras.Layer, inputs: Any, outputs: Any) -> int:
     return math.prod(layer.kernel.shape) * _positions(layer, outputs)
 
 
-def _at_each_input(layer, inputs, outputs):
+def _at_each_input(layer: keras.Layer, inputs: Any, outputs: Any) -> int:
     return math.prod(layer.kernel.shape) * _positions(layer, inputs)
 
 
-def _separable(layer, inputs, outputs):
+def _separable(layer: keras.Layer, inputs: Any, outputs: Any) -> int:
     weights = (layer.depthwise_kernel, layer.pointwise_kernel)
     return sum(math.prod(w.shape) for w in weights) * _positions(layer, outputs)
 
 
-def _positions(layer, tensor):
-    """How often a kernel is applied: the pixels of a map, the rows of a dense layer's input."""
+def _positions(layer: keras.Layer, tensor: Any) -> int:
+    """Return how often a kernel is applied: pixels of a map, rows of a dense layer's input."""
     if getattr(layer, "data_format", "channels_last") == "channels_first":
         return math.prod(tensor.shape[2:])
     return math.prod(tensor.shape[1:-1])

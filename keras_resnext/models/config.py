@@ -169,7 +169,6 @@ class ResNetConfig(NetworkConfig):
         [Lee et al., 2020](https://arxiv.org/abs/2001.06268) (all of it together)
 
     Example:
-
     >>> ResNetConfig(cardinality=32, width_per_group=4).widths
     (128, 256, 512, 1024)
     """
@@ -365,7 +364,6 @@ def width_for_cardinality(cardinality: int, planes: int = 64, base_width: int = 
         ValueError: If a number is not a positive integer.
 
     Example:
-
     >>> [width_for_cardinality(c) for c in (1, 2, 4, 8, 32)]
     [64, 40, 24, 14, 4]
     """

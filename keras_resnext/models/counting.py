@@ -41,7 +41,6 @@ def count(config: "NetworkConfig", image_size: int, classes: int) -> Complexity:
         classes: int, the number of classes.
 
     Example:
-
     >>> from keras_resnext.models import variants
     >>> count(variants.get("ResNeXt50").config, 224, 1000)
     Complexity(parameters=25097128, trainable=25028904, macs=4230479872)
@@ -143,13 +142,11 @@ class Counts(Primitives):
         """Return the number of channels."""
         return x[2]
 
-    def relu(self, x: Shape, name: str) -> Shape:
+    def relu(self, x: Shape, *_: object, **__: object) -> Shape:
         """Add nothing."""
         return x
 
-    def activation(self, x: Shape, function: str, name: str) -> Shape:
-        """Add nothing."""
-        return x
+    activation = scale = scaled_add = dropout = relu
 
     def max_pool(
         self, x: Shape, size: Size, strides: int, name: str, padding: str = "valid"
@@ -171,10 +168,6 @@ class Counts(Primitives):
         """Return the shape of a vector."""
         return 1, 1, x[0] * x[1] * x[2]
 
-    def scale(self, x: Shape, gates: Shape, name: str) -> Shape:
-        """Add nothing."""
-        return x
-
     def zero_pad(self, x: Shape, border: int | tuple[tuple[int, int], ...], name: str) -> Shape:
         """Return the shape with its border."""
         if isinstance(border, int):
@@ -190,10 +183,6 @@ class Counts(Primitives):
         """Add nothing."""
         return maps[0]
 
-    def scaled_add(self, x: Shape, y: Shape, factor: float, name: str) -> Shape:
-        """Add nothing."""
-        return x
-
     def upsample_add(self, small: Shape, large: Shape, name: str) -> Shape:
         """Return the larger shape."""
         return large
@@ -206,19 +195,12 @@ class Counts(Primitives):
         """Return the shapes of equal shares."""
         return [(x[0], x[1], x[2] // parts)] * parts
 
-    def dropout(self, x: Shape, rate: float, name: str) -> Shape:
-        """Add nothing."""
-        return x
-
-    def drop_path(self, x: Shape, rate: float, name: str) -> Shape:
+    def drop_path(self, x: Shape, *_: object, **__: object) -> Shape:
         """Add the number of steps that the layer has taken."""
         self.fixed += 1
         return x
 
-    def drop_block(self, x: Shape, scale: float, name: str) -> Shape:
-        """Add the number of steps that the layer has taken."""
-        self.fixed += 1
-        return x
+    drop_block = drop_path
 
 
 def _window(x: Shape, size: Size, strides: int, padding: str, dilation: int = 1) -> tuple[int, int]:

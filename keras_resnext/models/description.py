@@ -1,6 +1,8 @@
-"""What a network says of its use: the images it wants and the names of its classes."""
+"""What a network knows of its use: its preprocessing and the names of its classes."""
 
 import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import keras
 
@@ -12,29 +14,31 @@ from keras_resnext.layers.preprocessing import (
 )
 
 
-def describe(model, preprocessing=None, class_names=None):
-    """Write into a network what images it wants and what its classes are called.
+def describe(
+    model: keras.Model,
+    preprocessing: Preprocessing | None = None,
+    class_names: Sequence[str] | str | None = None,
+) -> keras.Model:
+    """Write the preprocessing and the class names of a network into it.
 
-    It is saved with the model, by Keras itself, and read by `keras_resnext.preprocessing`,
-    `keras_resnext.decode_predictions` and `keras-resnext predict` and `export`. Training runs and
-    published checkpoints do it by themselves.
+    Keras saves them with the model, and `keras_resnext.preprocessing`,
+    `keras_resnext.decode_predictions` and `keras-resnext predict` and `export` read them. Training
+    runs and published checkpoints do it by themselves.
 
     Args:
         model: `keras.Model` that `create_model` or another function of this package built, or
             that begins with a `keras_resnext.layers.ImageInput`.
-        preprocessing: a `keras_resnext.layers.Preprocessing` layer; None leaves what is there.
-        class_names: sequence of str in the order of the outputs, or `"imagenet"`; None leaves
-            what is there.
+        preprocessing: `keras_resnext.layers.Preprocessing`; None changes nothing.
+        class_names: sequence of str in the order of the outputs, or `"imagenet"`; None changes
+            nothing.
 
     Returns:
         `model`.
 
     Raises:
-        ValueError: for a model that begins with another input, or a number of names that is not
-            that of the outputs.
+        ValueError: If the model begins with another input, or has another number of outputs.
 
     Example:
-
     >>> import keras_resnext
     >>> model = keras_resnext.ResNeXt35(classes=2)
     >>> model = describe(model, keras_resnext.layers.Preprocessing(32), ["cat", "dog"])
@@ -56,38 +60,29 @@ def describe(model, preprocessing=None, class_names=None):
     return model
 
 
-def can_be_described(model):
-    """Whether a model has an input that keeps a description."""
+def can_be_described(model: keras.Model) -> bool:
+    """Return whether a model has an input that holds a description."""
     return any(True for _ in _image_inputs(model))
 
 
-def description(model):
+def description(model: keras.Model) -> Description:
     """Return the description of a model, or of the network that it was built around.
 
-    Args:
-        model: `keras.Model`.
-
-    Returns:
-        `Description`, of which the fields that nothing is known of are None. Names that are
-        more or fewer than the outputs are those of a classifier that was taken off.
+    Unknown fields are None. Names that are more or fewer than the outputs are those of a
+    classifier that was taken off: they are left out.
     """
-    found = [layer.description for layer in _image_inputs(model)]
+    descriptions = [layer.description for layer in _image_inputs(model)]
     first = Description(
-        next((d.preprocessing for d in found if d.preprocessing), None),
-        next((d.class_names for d in found if d.class_names), None),
+        next((d.preprocessing for d in descriptions if d.preprocessing), None),
+        next((d.class_names for d in descriptions if d.class_names), None),
     )
     if first.class_names and _count(first.class_names) != _classes(model):
         return dataclasses.replace(first, class_names=None)
     return first
 
 
-def warn_of_range(model, images):
-    """Warn of images whose values cannot be what a model wants, as far as it is known.
-
-    Args:
-        model: `keras.Model`.
-        images: array or tensor, as they are given to it.
-    """
+def warn_of_range(model: keras.Model, images: Any) -> None:
+    """Warn if the values of images do not fit the preprocessing of a model, if that is known."""
     known = description(model).preprocessing
     if model.inputs[0].dtype == "uint8":
         warn_unlike_pixels(images)
@@ -95,18 +90,18 @@ def warn_of_range(model, images):
         warn_unlike_normalized(images, known["mean"], known["std"])
 
 
-def image_inputs_like(model):
-    """New inputs for a copy of a model, with the descriptions of its own."""
+def image_inputs_like(model: keras.Model) -> Any:
+    """Return new inputs for a copy of a model, with the descriptions of its own."""
     made_by = {id(x.output): x for x in model.layers if isinstance(x, keras.layers.InputLayer)}
 
-    def like(tensor):
+    def like(tensor: keras.KerasTensor) -> keras.KerasTensor:
         layer = made_by[id(tensor)]
         return type(layer).from_config(layer.get_config()).output
 
     return keras.tree.map_structure(like, model.input)
 
 
-def _image_inputs(model):
+def _image_inputs(model: keras.Model) -> Iterator[ImageInput]:
     for layer in model.layers:
         if isinstance(layer, ImageInput):
             yield layer
@@ -114,19 +109,19 @@ def _image_inputs(model):
             yield from _image_inputs(layer)
 
 
-def _names(model, names):
+def _names(model: keras.Model, names: Sequence[str] | str) -> tuple[str, ...] | str:
     names = names if is_imagenet(names) else tuple(map(str, names))
     if _count(names) != _classes(model):
         raise ValueError(
-            f"`class_names` needs one name an output of {model.name}, which are {_classes(model)}. "
-            f"Received: {_count(names)} names"
+            f"`class_names` needs one name per output of {model.name}, which has "
+            f"{_classes(model)}. Received: {_count(names)} names"
         )
     return names
 
 
-def _count(names):
+def _count(names: Sequence[str] | str) -> int:
     return 1000 if is_imagenet(names) else len(names)
 
 
-def _classes(model):
+def _classes(model: keras.Model) -> int | None:
     return model.output_shape[-1] if isinstance(model.output_shape, tuple) else None

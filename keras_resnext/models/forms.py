@@ -1,4 +1,4 @@
-"""Trained weights from one of the three forms of the ResNeXt block to another."""
+"""Moves trained weights from one of the three forms of the ResNeXt block to another."""
 
 import re
 
@@ -8,29 +8,28 @@ import numpy as np
 _PATH = re.compile(r"(?P<block>.+)_path(?P<number>\d+)_(?P<part>conv\d(_norm)?)")
 
 
-def move_weights(source, target):
-    """Give a network the weights of the same network in another form.
+def move_weights(source: keras.Model, target: keras.Model) -> keras.Model:
+    """Assign a network the weights of the same network in another form.
 
-    The paper's three forms of a block (figure 3), C branches summed (a), C branches
-    concatenated (b) and one grouped convolution (c), compute the same function of the same
-    numbers: a branch has the slice that a group has.
+    The paper's three forms of a block, C branches summed (a), C branches concatenated (b) and
+    one grouped convolution (c), compute the same function of the same numbers: the slice of a
+    branch is that of a group.
 
     Args:
         source: `keras.Model`, built with one `form`.
-        target: `keras.Model`, built from the same configuration but for `form`.
+        target: `keras.Model`, built from the same configuration except for `form`.
 
     Returns:
         `target`.
 
     Raises:
-        ValueError: if a weight of the target has none to take, or one of another shape; nothing
-            is changed then.
+        ValueError: If a weight of the target has no counterpart of its shape. Then nothing is
+            changed.
 
     Reference:
         [Xie et al., 2017, figure 3](https://arxiv.org/abs/1611.05431)
 
     Example:
-
     >>> import keras_resnext
     >>> grouped, branches = (
     ...     keras_resnext.ResNeXt35(cardinality=2, blocks=(1, 1, 1), form=form) for form in "ca"
@@ -39,7 +38,7 @@ def move_weights(source, target):
     True
     """
     merged = _merged(source)
-    found = []
+    moves = []
     for variable in target.weights:
         name, axis, part, parts = _slice(variable.path, target)
         values = merged.get(name)
@@ -48,31 +47,31 @@ def move_weights(source, target):
         if values is None or values.shape != tuple(variable.shape):
             raise ValueError(
                 f'No weight of {source.name} fits "{variable.path}" {tuple(variable.shape)}: '
-                "both networks need the same configuration but for `form`."
+                "both networks need the same configuration except for `form`."
             )
-        found.append((variable, values))
-    for variable, values in found:
+        moves.append((variable, values))
+    for variable, values in moves:
         variable.assign(values)
     return target
 
 
-def _merged(model):
-    """The weights by their names in form (c); the branches of a block joined."""
+def _merged(model: keras.Model) -> dict[str, np.ndarray]:
+    """Return the weights by their names in form (c); the branches of a block joined."""
     parts = {}
     for variable in model.weights:
         name, axis, part, _ = _slice(variable.path, model)
         parts.setdefault((name, axis), {})[part] = keras.ops.convert_to_numpy(variable)
-    return {name: _joined(found, axis) for (name, axis), found in parts.items()}
+    return {name: _joined(slices, axis) for (name, axis), slices in parts.items()}
 
 
-def _joined(parts, axis):
+def _joined(parts: dict[int, np.ndarray], axis: int) -> np.ndarray:
     if len(parts) == 1:
         return parts[0]
     return np.concatenate([parts[number] for number in sorted(parts)], axis)
 
 
-def _slice(path, model):
-    """A weight's name in form (c), the axis it is a part of, which part, and of how many."""
+def _slice(path: str, model: keras.Model) -> tuple[str, int, int, int]:
+    """Return a weight's name in form (c), the axis of its slice, which slice, and of how many."""
     layer, weight = path.rsplit("/", 1)
     if weight == "step":  # of DropBlock and stochastic depth: the same in every layer
         return weight, 0, 0, 1

@@ -168,7 +168,6 @@ class InceptionConfig(NetworkConfig):
         [Szegedy et al., 2016](https://arxiv.org/abs/1602.07261)
 
     Example:
-
     >>> config = InceptionConfig(
     ...     stem="v1",
     ...     stem_filters=(64, 64, 192),
@@ -313,7 +312,6 @@ def module_paths(module: Module) -> tuple:
     """Return the paths of a module, of steps named `branch2_conv1` with their filters.
 
     Example:
-
     >>> for path in module_paths(Module("residual_b", (192, 128, 160, 192))):
     ...     print([(step.name, step.filters) for (step,) in path])
     [('branch1_conv1', 192)]

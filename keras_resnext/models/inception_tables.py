@@ -19,10 +19,12 @@ v1 those are the columns of the paper's table, from #1x1 to pool proj.
 | | mixed_7a, block8 1 to 10, conv_7b | stage4_block1, 2 to 11, features_conv |
 """
 
+from collections.abc import Iterable
+
 from keras_resnext.models.inception_config import InceptionConfig, Module
 
 
-def _of_kind(kind, rows):
+def _of_kind(kind: str, rows: Iterable[tuple[int, ...]]) -> tuple[Module, ...]:
     return tuple(Module(kind, row) for row in rows)
 
 
@@ -99,7 +101,7 @@ V2 = InceptionConfig(
 # ------------------------------------------------------------------------------------ v3 and v4
 
 
-def _v3_b(width):
+def _v3_b(width: int) -> Module:
     return Module("b", (192, width, width, 192, width, width, width, width, 192, 192))
 
 
@@ -167,8 +169,8 @@ RESNET_V1 = InceptionConfig(
 )
 
 
-def _resnet_v2(before, counts, **fields):
-    """A network with `before` ahead of its residual modules, and so many of them a stage."""
+def _resnet_v2(before: tuple[Module, ...], counts: tuple[int, ...], **fields) -> InceptionConfig:
+    """Return a network with `before` ahead of `counts` residual modules per stage."""
     a = Module("residual_a", (32, 32, 32, 32, 48, 64))
     b = Module("residual_b", (192, 128, 160, 192))
     c = Module("residual_c", (192, 192, 224, 256))

@@ -8,6 +8,7 @@ from keras import layers, ops
 import keras_resnext.layers as own
 from keras_resnext.models.primitives import Primitives, Size
 
+Tensor = keras.KerasTensor
 # Objects, because Keras takes its time over a name, and a deep network has thousands.
 _ZEROS, _ONES = keras.initializers.Zeros(), keras.initializers.Ones()
 
@@ -21,7 +22,7 @@ class KerasLayers(Primitives):
 
     def convolution(
         self,
-        x: keras.KerasTensor,
+        x: Tensor,
         filters: int,
         kernel_size: Size,
         name: str,
@@ -30,7 +31,7 @@ class KerasLayers(Primitives):
         dilation: int = 1,
         padding: str = "torch",
         use_bias: bool | None = None,
-    ) -> keras.KerasTensor:
+    ) -> Tensor:
         """Convolve with kernels that begin as in He et al., 2015, equation 10."""
         return own.GroupedConv2D(
             filters,
@@ -48,9 +49,7 @@ class KerasLayers(Primitives):
             name=name,
         )(x)
 
-    def norm(
-        self, x: keras.KerasTensor, name: str, zeros: bool = False, scale: bool = True
-    ) -> keras.KerasTensor:
+    def norm(self, x: Tensor, name: str, zeros: bool = False, scale: bool = True) -> Tensor:
         """Normalize a batch."""
         return own.BatchNormalization(
             axis=channel_axis(),
@@ -66,12 +65,12 @@ class KerasLayers(Primitives):
 
     def dense(
         self,
-        x: keras.KerasTensor,
+        x: Tensor,
         units: int,
         name: str,
         activation: str | None = None,
         use_bias: bool = True,
-    ) -> keras.KerasTensor:
+    ) -> Tensor:
         """Multiply a vector by a matrix."""
         return layers.Dense(
             units, activation, use_bias, kernel_regularizer=self._regularizer(), name=name
@@ -80,65 +79,63 @@ class KerasLayers(Primitives):
     def layer(
         self,
         kind: str,
-        x: keras.KerasTensor | Sequence[keras.KerasTensor],
+        x: Tensor | Sequence[Tensor],
         name: str,
         formula: Callable[..., object],
         **arguments: object,
-    ) -> keras.KerasTensor:
+    ) -> Tensor:
         """Call a layer of `keras_resnext.layers`; its formula is for counting."""
         make = getattr(own, kind)
         return make(**arguments, kernel_regularizer=self._regularizer(), name=name)(x)
 
-    def channels(self, x: keras.KerasTensor) -> int:
+    def channels(self, x: Tensor) -> int:
         """Return the number of channels."""
         return x.shape[channel_axis()]
 
-    def relu(self, x: keras.KerasTensor, name: str) -> keras.KerasTensor:
+    def relu(self, x: Tensor, name: str) -> Tensor:
         """Return the positive part."""
         return layers.ReLU(name=name)(x)
 
-    def activation(self, x: keras.KerasTensor, function: str, name: str) -> keras.KerasTensor:
+    def activation(self, x: Tensor, function: str, name: str) -> Tensor:
         """Apply an activation."""
         return layers.Activation(function, name=name)(x)
 
     def max_pool(
-        self, x: keras.KerasTensor, size: Size, strides: int, name: str, padding: str = "valid"
-    ) -> keras.KerasTensor:
+        self, x: Tensor, size: Size, strides: int, name: str, padding: str = "valid"
+    ) -> Tensor:
         """Take the maximum over windows."""
         return layers.MaxPooling2D(size, strides, padding, name=name)(x)
 
     def average_pool(
-        self, x: keras.KerasTensor, size: Size, strides: int, name: str, padding: str = "valid"
-    ) -> keras.KerasTensor:
+        self, x: Tensor, size: Size, strides: int, name: str, padding: str = "valid"
+    ) -> Tensor:
         """Take the mean over windows."""
         return layers.AveragePooling2D(size, strides, padding, name=name)(x)
 
-    def blur_pool(self, x: keras.KerasTensor, strides: int, name: str) -> keras.KerasTensor:
+    def blur_pool(self, x: Tensor, strides: int, name: str) -> Tensor:
         """Blur, then subsample."""
         return own.BlurPool2D(strides, name=name)(x)
 
-    def mean(self, x: keras.KerasTensor, name: str) -> keras.KerasTensor:
+    def mean(self, x: Tensor, name: str) -> Tensor:
         """Return the vector of the channels' means."""
         return layers.GlobalAveragePooling2D(name=name)(x)
 
-    def flatten(self, x: keras.KerasTensor, name: str) -> keras.KerasTensor:
+    def flatten(self, x: Tensor, name: str) -> Tensor:
         """Return the vector of all pixels."""
         return layers.Flatten(name=name)(x)
 
-    def scale(self, x: keras.KerasTensor, gates: keras.KerasTensor, name: str) -> keras.KerasTensor:
+    def scale(self, x: Tensor, gates: Tensor, name: str) -> Tensor:
         """Multiply each channel by its gate."""
         shape = [1, 1, 1]
         shape[channel_axis() % 4 - 1] = -1
         gates = layers.Reshape(shape, name=f"{name}_gates")(gates)
         return layers.Multiply(name=name)([x, gates])
 
-    def zero_pad(
-        self, x: keras.KerasTensor, border: int | tuple[tuple[int, int], ...], name: str
-    ) -> keras.KerasTensor:
+    def zero_pad(self, x: Tensor, border: int | tuple[tuple[int, int], ...], name: str) -> Tensor:
         """Put zeros around the image."""
         return layers.ZeroPadding2D(border, name=name)(x)
 
-    def zero_channels(self, x: keras.KerasTensor, count: int, name: str) -> keras.KerasTensor:
+    def zero_channels(self, x: Tensor, count: int, name: str) -> Tensor:
         """Append channels of zeros, by a layer that takes them for a spatial axis."""
         if channel_axis() == -1:
             padding, data_format = ((0, 0), (0, count)), "channels_first"
@@ -146,39 +143,35 @@ class KerasLayers(Primitives):
             padding, data_format = ((0, count), (0, 0)), "channels_last"
         return layers.ZeroPadding2D(padding, data_format=data_format, name=name)(x)
 
-    def add(self, maps: Sequence[keras.KerasTensor], name: str) -> keras.KerasTensor:
+    def add(self, maps: Sequence[Tensor], name: str) -> Tensor:
         """Return the sum of feature maps."""
         return layers.Add(name=name)(maps)
 
-    def scaled_add(
-        self, x: keras.KerasTensor, y: keras.KerasTensor, factor: float, name: str
-    ) -> keras.KerasTensor:
+    def scaled_add(self, x: Tensor, y: Tensor, factor: float, name: str) -> Tensor:
         """Return `x + factor * y`."""
         return own.ScaledAdd(factor, name=name)([x, y])
 
-    def upsample_add(
-        self, small: keras.KerasTensor, large: keras.KerasTensor, name: str
-    ) -> keras.KerasTensor:
+    def upsample_add(self, small: Tensor, large: Tensor, name: str) -> Tensor:
         """Return the sum of two feature maps, the first of half the height and width."""
         return own.UpsampleAdd(name=name)([small, large])
 
-    def concatenate(self, maps: Sequence[keras.KerasTensor], name: str) -> keras.KerasTensor:
+    def concatenate(self, maps: Sequence[Tensor], name: str) -> Tensor:
         """Return the channels of all feature maps."""
         return layers.Concatenate(channel_axis(), name=name)(maps)
 
-    def split(self, x: keras.KerasTensor, parts: int) -> Sequence[keras.KerasTensor]:
+    def split(self, x: Tensor, parts: int) -> Sequence[Tensor]:
         """Return equal shares of the channels."""
         return ops.split(x, parts, axis=channel_axis())
 
-    def dropout(self, x: keras.KerasTensor, rate: float, name: str) -> keras.KerasTensor:
+    def dropout(self, x: Tensor, rate: float, name: str) -> Tensor:
         """Drop entries of a vector."""
         return layers.Dropout(rate, name=name)(x)
 
-    def drop_path(self, x: keras.KerasTensor, rate: float, name: str) -> keras.KerasTensor:
+    def drop_path(self, x: Tensor, rate: float, name: str) -> Tensor:
         """Drop a branch for whole images."""
         return own.DropPath(rate, self.config.drop_steps, name=name)(x)
 
-    def drop_block(self, x: keras.KerasTensor, scale: float, name: str) -> keras.KerasTensor:
+    def drop_block(self, x: Tensor, scale: float, name: str) -> Tensor:
         """Drop squares."""
         return own.DropBlock2D(
             self.config.drop_block,

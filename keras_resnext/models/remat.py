@@ -1,8 +1,9 @@
-"""Training in less memory: what lies within the parts of a network is computed twice, not kept."""
+"""Training in less memory: activations inside the parts of a network are computed twice."""
 
 import collections
 import itertools
 import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import keras
 import numpy as np
@@ -11,39 +12,39 @@ from keras_resnext.layers.rematerialized import Rematerialized
 from keras_resnext.models.auxiliary import AuxiliaryModel
 from keras_resnext.models.builders import undisturbed
 
-# How many bounds on the largest part are tried, evenly between none and all of the activations.
+Tensors = list[keras.KerasTensor]
+# How many bounds on the largest part are tried, evenly between none and all activations.
 BOUNDS = 100
-# Of an element; where not listed, 4.
+# Bytes of an element; 4 if not listed.
 BYTES = {"float16": 2, "bfloat16": 2}
 
 
-def remat_model(model, image_size=None):
-    """A model of the same weights and outputs that trains in less memory and more time.
+def remat_model(model: keras.Model, image_size: int | None = None) -> keras.Model:
+    """Return a model of the same weights and outputs that trains in less memory and more time.
 
-    The network is cut into parts of which each keeps its inputs alone for the backward pass and is
-    computed again there, all but the last; into which parts is chosen so that the least is kept at
-    once. A step computes about a third more. Its gradients are the same up to rounding, and its
-    batch statistics and random numbers the same.
+    The network is cut into parts. Each but the last stores only its inputs for the backward pass
+    and is computed again there; the cuts are those that need the least memory. A step computes
+    about a third more. Gradients are the same up to rounding, batch statistics and random numbers
+    are the same.
 
-    Train what is returned, and save `model`: they share their weights.
+    Train the returned model and save `model`: they share their weights.
 
     Args:
         model: functional `keras.Model` that calls each of its layers once.
-        image_size: int, edge of the training images in pixels; needed where the model takes
-            images of any size.
+        image_size: int, edge of the training images in pixels; needed if the model takes images
+            of any size.
 
     Returns:
         A functional `keras.Model`, not compiled.
 
     Raises:
-        ValueError: if the model is not functional or calls a layer twice, or takes images of any
-            size and `image_size` is not given.
+        ValueError: If the model is not functional or calls a layer twice, or if it takes images
+            of any size and `image_size` is missing.
 
     Reference:
         [Chen et al., 2016](https://arxiv.org/abs/1604.06174)
 
     Example:
-
     >>> import keras_resnext
     >>> model = keras_resnext.ResNeXt35()
     >>> trained = remat_model(model)
@@ -59,7 +60,7 @@ def remat_model(model, image_size=None):
         return _in_parts(model, image_size)
 
 
-def _in_parts(model, image_size):
+def _in_parts(model: keras.Model, image_size: int | None) -> keras.Model:
     *parts, last = _cut(model, image_size)
     known = {id(tensor): tensor for tensor in model.inputs}
     for number, (inputs, outputs) in enumerate(parts):
@@ -79,16 +80,16 @@ def _in_parts(model, image_size):
     return trained
 
 
-def _connect(part, inputs, outputs, known):
+def _connect(part: Callable, inputs: Tensors, outputs: Tensors, known: dict) -> None:
     made = part([known[id(tensor)] for tensor in inputs])
     known.update(zip(map(id, outputs), keras.tree.flatten(made), strict=True))
 
 
-def _cut(model, image_size):
-    """The parts of a network, each by its inputs and its outputs: two lists of tensors."""
+def _cut(model: keras.Model, image_size: int | None) -> list[tuple[Tensors, Tensors]]:
+    """Return the parts of a network, each as its inputs and its outputs."""
     trunk = _operations(model.inputs, model.outputs[:1])
     whole = _operations(model.inputs, model.outputs)
-    # What leads to further outputs, auxiliary ones, ends the last part.
+    # Layers that lead to auxiliary outputs end the last part.
     order = trunk + [operation for operation in whole if operation not in trunk]
     made = [keras.tree.flatten(operation.output) for operation in order]
     _check_single_calls(model, order, made)
@@ -101,12 +102,14 @@ def _cut(model, image_size):
     ]
 
 
-def _operations(inputs, outputs):
+def _operations(inputs: Tensors, outputs: Tensors) -> list[keras.Operation]:
     operations = keras.Model(inputs, outputs).operations
     return [o for o in operations if not isinstance(o, keras.layers.InputLayer)]
 
 
-def _check_single_calls(model, order, made):
+def _check_single_calls(
+    model: keras.Model, order: list[keras.Operation], made: list[Tensors]
+) -> None:
     known = {id(tensor) for tensors in (model.inputs, *made) for tensor in tensors}
     for tensors in (*(keras.tree.flatten(o.input) for o in order), model.outputs):
         for tensor in tensors:
@@ -118,13 +121,13 @@ def _check_single_calls(model, order, made):
                 )
 
 
-def _sizes(model, tensors, image_size):
-    """Bytes of one image's share of each tensor, by the tensor's id."""
+def _sizes(model: keras.Model, tensors: Tensors, image_size: int | None) -> dict[int, int]:
+    """Return the bytes of one image's share of each tensor, by the tensor's id."""
     shapes = [tensor.shape for tensor in tensors]
     if any(None in tensor.shape[1:] for tensor in model.inputs):
         if image_size is None:
             raise ValueError(
-                f'The model "{model.name}" takes images of any size: where it is cut depends on '
+                f'The model "{model.name}" takes images of any size, and the cuts depend on '
                 "it. Expected `image_size`, the edge of the training images in pixels."
             )
         given = [(1, *(edge or image_size for edge in t.shape[1:])) for t in model.inputs]
@@ -135,8 +138,10 @@ def _sizes(model, tensors, image_size):
     }
 
 
-def _passing(trunk, output, size):
-    """What passes after each number of operations."""
+def _passing(
+    trunk: list[keras.Operation], output: keras.KerasTensor, size: dict[int, int]
+) -> dict[int, int]:
+    """Return the bytes that later operations need after each number of operations."""
     uses = collections.Counter(id(t) for o in trunk for t in keras.tree.flatten(o.input))
     uses[id(output)] += 1
     alive, passing = set(), {}
@@ -150,35 +155,31 @@ def _passing(trunk, output, size):
     return passing
 
 
-def best_cuts(sizes, passing):
-    """Where to cut so that what is kept at once is least: the cut tensors and the largest part.
+def best_cuts(sizes: Sequence[float], passing: Mapping[int, float]) -> list[int]:
+    """Return the cuts that need the least memory: for the cut tensors and the largest part.
 
     Args:
-        sizes: list of numbers, of the activations of each operation.
-        passing: dict, the places where one may cut (after how many operations, rising), and the
-            size of what passes there.
-
-    Returns:
-        List of places.
+        sizes: list of numbers, the size of the activations of each operation.
+        passing: dict from the places of possible cuts (after how many operations, rising) to the
+            size of the tensors that pass there.
 
     Example:
-
     >>> best_cuts([3, 1, 3, 1, 3, 1], {2: 1, 4: 1})
     [2, 4]
     """
     upto = np.concatenate([[0], np.cumsum(sizes)])
     places = [0, *passing, len(sizes)]
-    start, kept = upto[places], [0, *passing.values(), 0]
+    start, stored = upto[places], [0, *passing.values(), 0]
     best, cuts = math.inf, []
     for bound in np.linspace(0, upto[-1], BOUNDS + 1)[1:]:
-        # The least that is kept by cuts up to each place, and the cut before it.
+        # The least memory of cuts up to each place, and the cut before it.
         least, before = np.full(len(places), math.inf), [0] * len(places)
         least[0] = 0
         for i in range(1, len(places)):
             first = np.searchsorted(start, start[i] - bound)
             if first < i:
                 before[i] = first + int(np.argmin(least[first:i]))
-                least[i] = least[before[i]] + kept[i]
+                least[i] = least[before[i]] + stored[i]
         if least[-1] + bound < best:
             best, cuts, i = least[-1] + bound, [], before[-1]
             while i:
@@ -186,10 +187,12 @@ def best_cuts(sizes, passing):
     return cuts
 
 
-def _ends(part, later, outputs):
-    """What a part takes from before it, and what it gives to what comes after."""
+def _ends(
+    part: list[keras.Operation], later: list[keras.Operation], outputs: Tensors
+) -> tuple[Tensors, Tensors]:
+    """Return the inputs and the outputs of a part."""
 
-    def unique(tensors):
+    def unique(tensors: Iterable[keras.KerasTensor]) -> Tensors:
         return list({id(tensor): tensor for tensor in tensors}.values())
 
     made = unique(t for o in part for t in keras.tree.flatten(o.output))

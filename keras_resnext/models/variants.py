@@ -15,20 +15,20 @@ DEFAULT_MODEL = "ResNeXt35"
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """A named network and what is known of it.
+    """A named network and its published numbers.
 
     Attributes:
-        name: the name of its function in `keras_resnext`.
-        config: the configuration that builds it.
-        trainable: trainable parameters with the default number of classes.
-        total: those and the batch norm's statistics, what Keras's `count_params()` says.
-        gmacs: 10**9 multiply-adds of convolutions and classifier at the default size.
-        top1_error: published top-1 error in percent: of ten crops in He 2015, else of one (CIFAR-10's for
-            32x32 nets).
-        top5_error: the same for top-5.
-        paper: first author and year of the paper that reports it.
-        input_size: default height and width of the image, in pixels.
-        classes: default number of classes.
+        name: str, the name of its function in `keras_resnext`.
+        config: `NetworkConfig` that describes it.
+        trainable: int, trainable parameters with the default number of classes.
+        total: int, those and the batch norm's statistics, what Keras's `count_params()` returns.
+        gmacs: float, 10**9 multiply-adds of convolutions and classifier at the default size.
+        top1_error: float, published top-1 error in percent: of ten crops in He 2015, else of one
+            (CIFAR-10's for 32x32 nets).
+        top5_error: float, the same for top-5.
+        paper: str, first author and year of the paper that reports it.
+        input_size: int, default height and width of the image, in pixels.
+        classes: int, default number of classes.
     """
 
     name: str
@@ -57,45 +57,45 @@ _DEPTH101_BL = ResNetConfig(blocks=(4, 8, 18, 3))
 _DEPTH269 = ResNetConfig(blocks=(3, 30, 48, 8))
 
 
-def _grouped(config, cardinality, width):
+def _grouped(config: ResNetConfig, cardinality: int, width: int) -> ResNetConfig:
     return config.replace(cardinality=cardinality, width_per_group=width)
 
 
-def _v2(config):
+def _v2(config: ResNetConfig) -> ResNetConfig:
     return config.replace(preactivation=True, stride_block="last")
 
 
-def _d(config):
-    """The tweaks of ResNet-D: three 3x3 in the stem, an average in strided shortcuts."""
+def _d(config: ResNetConfig) -> ResNetConfig:
+    """Return it with the tweaks of ResNet-D: three 3x3 in the stem, an average in strided shortcuts."""
     return config.replace(stem="deep", shortcut="D")
 
 
-def _t(config):
-    """ResNet-D with timm's tiered stem."""
+def _t(config: ResNetConfig) -> ResNetConfig:
+    """Return it as ResNet-D with timm's tiered stem."""
     return config.replace(stem="tiered", shortcut="D")
 
 
-def _x(config):
-    """The ResNeXt of that depth, 32x4d."""
+def _x(config: ResNetConfig) -> ResNetConfig:
+    """Return the ResNeXt of that depth, 32x4d."""
     return _grouped(config, 32, 4)
 
 
-def _attention(config, kind):
+def _attention(config: ResNetConfig, kind: str) -> ResNetConfig:
     return config.replace(attention=kind)
 
 
-def _big_little(config, alpha=2, beta=4):
+def _big_little(config: ResNetConfig, alpha: int = 2, beta: int = 4) -> ResNetConfig:
     return config.replace(big_little=(alpha, beta), shortcut="D3")
 
 
-def _assembled(config, alpha=2, beta=4):
-    """Big-Little, selective kernels and blur, trained as the assembled paper trains them."""
+def _assembled(config: ResNetConfig, alpha: int = 2, beta: int = 4) -> ResNetConfig:
+    """Return it with Big-Little, selective kernels and blur, trained as the assembled paper trains them."""
     return _big_little(config, alpha, beta).replace(
         attention="sk_assembled", downsample="blur", zero_gamma=True, norm_momentum=0.997
     )
 
 
-def _cifar(depth, shortcut="A"):
+def _cifar(depth: int, shortcut: str = "A") -> ResNetConfig:
     return ResNetConfig(
         block="basic",
         blocks=((depth - 2) // 6,) * 3,
@@ -106,7 +106,13 @@ def _cifar(depth, shortcut="A"):
     )
 
 
-def _cifar_grouped(cardinality, width, blocks=(3, 3, 3), planes=64, stem_filters=64):
+def _cifar_grouped(
+    cardinality: int,
+    width: int,
+    blocks: tuple[int, ...] = (3, 3, 3),
+    planes: int = 64,
+    stem_filters: int = 64,
+) -> ResNetConfig:
     return ResNetConfig(
         blocks=blocks,
         filters=(planes, 2 * planes, 4 * planes),
@@ -117,7 +123,15 @@ def _cifar_grouped(cardinality, width, blocks=(3, 3, 3), planes=64, stem_filters
     )
 
 
-def _small(name, config, trainable, total, gmacs, error=None, paper=_HE15):
+def _small(
+    name: str,
+    config: ResNetConfig,
+    trainable: int,
+    total: int,
+    gmacs: float,
+    error: float | None = None,
+    paper: str = _HE15,
+) -> Variant:
     return Variant(name, config, trainable, total, gmacs, error, None, paper, 32, 10)
 
 
@@ -246,14 +260,13 @@ ALIASES = {
 }
 
 
-def get(name):
-    """Return the row called `name`, in whatever case it is written.
+def get(name: str) -> Variant:
+    """Return the row called `name`, in upper or lower case.
 
     Raises:
-        ValueError: for an unknown name, with the nearest.
+        ValueError: If the name is unknown; the nearest is named.
 
     Example:
-
     >>> get("resnext50_32x4d").name
     'ResNeXt50'
     """
@@ -264,14 +277,13 @@ def get(name):
     return VARIANTS[ALIASES.get(known, known)]
 
 
-def list_models(pattern="*"):
+def list_models(pattern: str = "*") -> list[str]:
     """Return the names of the models that match a shell-style pattern, in the table's order.
 
     Args:
-        pattern: str with `*` and `?` as in file names; case does not matter.
+        pattern: str, with `*` and `?` as in file names; case does not matter.
 
     Example:
-
     >>> list_models("resnext29*")
     ['ResNeXt29_8x64d', 'ResNeXt29_16x64d']
     """

@@ -65,7 +65,7 @@ class ApplicationsFile:
 
     def adapt(self, config: Config) -> Config:
         """Return the configuration of keras.applications' network."""
-        return keras_names.keras_form(config)
+        return keras_names.keras_config(config)
 
     def load(self, network: keras.Model, config: Config) -> None:
         """Load the weights into a network."""

@@ -7,8 +7,14 @@ module is the names of its convolutions in the order of its filters.
 import functools
 import itertools
 import re
+from collections.abc import Iterable, Mapping
 
-from keras_resnext.models.inception_config import module_paths, stem_modules
+from keras_resnext.models.inception_config import (
+    InceptionConfig,
+    Step,
+    module_paths,
+    stem_modules,
+)
 
 _V3 = {
     "stem": [f"Conv2d_{name}" for name in ("1a_3x3", "2a_3x3", "2b_3x3", "3b_1x1", "4a_3x3")],
@@ -79,7 +85,7 @@ _RESNET_V2 = {
 _TABLES = {("v3", False): _V3, ("v4", False): _V4, ("v3", True): _RESNET_V2}
 
 
-def convolutions(config):
+def convolutions(config: InceptionConfig) -> tuple[list[str], dict[str, list[str]]]:
     """Return the names of the convolutions: of the stem, and of each module by its name."""
     stem = [f"stem_{step.name}" for paths in stem_modules(config) for step in _steps(paths)]
     modules = {
@@ -90,11 +96,11 @@ def convolutions(config):
 
 
 @functools.cache
-def timm_layers(config):
+def timm_layers(config: InceptionConfig) -> Mapping[str, str]:
     """Return a dictionary from our layers with weights to timm's.
 
     Raises:
-        ValueError: if timm has no such network.
+        ValueError: If timm has no such network.
     """
     table = _TABLES.get((config.stem, config.residual_scales != ()))
     stem, modules = convolutions(config)
@@ -113,32 +119,32 @@ def timm_layers(config):
     return {**convs, **norms, **plain}
 
 
-def keras_layers(config, theirs):
+def keras_layers(config: InceptionConfig, theirs: Iterable[str]) -> dict[str, str]:
     """Return a dictionary from our layers with weights to those of keras.applications.
 
-    Most of its layers have no name but a number, which goes on from model to model; both are
-    made in the order of the papers' figures.
+    Most of its layers only have a number, which continues from model to model; both are in the
+    order of the papers' figures.
 
     Args:
-        config: `InceptionConfig`.
-        theirs: the names of keras.applications' layers.
+        config: `InceptionConfig` of the network.
+        theirs: list of str, the names of keras.applications' layers.
     """
     stem, modules = convolutions(config)
     ours = [*stem, *(name for module in modules.values() for name in module)]
-    found = {"predictions": "predictions"}
-    found |= {"features_conv": "conv_7b", "features_conv_norm": "conv_7b_bn"}
+    names = {"predictions": "predictions"}
+    names |= {"features_conv": "conv_7b", "features_conv_norm": "conv_7b_bn"}
     for kind, suffix in (("conv2d", ""), ("batch_normalization", "_norm")):
         numbered = [name for name in theirs if re.fullmatch(rf"{kind}(_\d+)?", name)]
         numbered.sort(key=lambda name: int((re.findall(r"_(\d+)$", name) or [0])[0]))
-        found |= zip((f"{name}{suffix}" for name in ours), numbered, strict=False)
+        names |= zip((f"{name}{suffix}" for name in ours), numbered, strict=False)
     for name in theirs:
         if block := re.fullmatch(r"block(35|17|8)_(\d+)_conv", name):
             # The first module of a stage is no block.
             stage = {"35": 2, "17": 3, "8": 4}[block[1]]
-            found[f"stage{stage}_block{int(block[2]) + 1}_expansion"] = name
-    return found
+            names[f"stage{stage}_block{int(block[2]) + 1}_expansion"] = name
+    return names
 
 
-def _steps(paths):
+def _steps(paths: tuple) -> list[Step]:
     steps = itertools.chain.from_iterable(position for path in paths for position in path)
     return [step for step in steps if step.operation == "conv"]

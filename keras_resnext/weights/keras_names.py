@@ -1,13 +1,17 @@
-"""The files of keras.applications: how its layers are called, and the form its networks have."""
+"""The files of keras.applications: the names of its layers, and the details of its networks."""
 
+import os
 import re
+from collections.abc import Iterable, Mapping
 
 import h5py
+import numpy as np
 
+from keras_resnext.models.config import NetworkConfig
 from keras_resnext.models.inception_config import InceptionConfig
 from keras_resnext.weights import inception_names
 
-# What the residual networks of keras.applications are, where ours are something else.
+# What the residual networks of keras.applications have instead of our defaults.
 _V1 = {"use_bias": True, "stride_on": "1x1", "norm_epsilon": 1.001e-5}
 _V2 = {"use_bias": True, "norm_epsilon": 1.001e-5}
 _PARTS = {"shortcut": "0_conv", "shortcut_norm": "0_bn", "preact_norm": "preact_bn"}
@@ -16,35 +20,37 @@ _PARTS |= {f"conv{i}_norm": f"{i}_bn" for i in (1, 2, 3)}
 _OTHERS = {"stem_conv": "conv1_conv", "stem_conv_norm": "conv1_bn", "features_norm": "post_bn"}
 
 
-def keras_form(config):
+def keras_config(config: NetworkConfig) -> NetworkConfig:
     """Return the configuration with the details that keras.applications' network has."""
     if isinstance(config, InceptionConfig):
         return config.replace(norm_scale=False, pool_padding="same")
     return config.replace(**(_V2 if config.preactivation else _V1))
 
 
-def is_published(layer):
-    """Whether a layer's name is one of keras.applications' and not one of ours."""
+def is_published(layer: str) -> bool:
+    """Return whether a layer's name is one of keras.applications' and not one of ours."""
     return bool(re.fullmatch(r"conv1_conv|conv\d_block\d+_\d_conv|conv2d(_\d+)?", layer))
 
 
-def keras_layers(config, ours, theirs):
-    """Return a dictionary from the names of our layers to those of keras.applications.
+def keras_layers(
+    config: NetworkConfig, ours: Iterable[str], theirs: Iterable[str]
+) -> dict[str, str]:
+    """Return a dictionary from our names of layers with weights to those of keras.applications.
 
     Args:
-        config: the configuration of the network.
-        ours, theirs: the names of the layers with weights.
+        config: `NetworkConfig` of the network.
+        ours: list of str, our names.
+        theirs: list of str, the names in keras.applications.
     """
     if isinstance(config, InceptionConfig):
         return inception_names.keras_layers(config, theirs)
     return {name: keras_layer(name) for name in ours}
 
 
-def keras_layer(name):
+def keras_layer(name: str) -> str:
     """Return keras.applications' name of a layer of a residual network.
 
     Example:
-
     >>> keras_layer("stage2_block1_conv2_norm")
     'conv3_block1_2_bn'
     """
@@ -55,15 +61,15 @@ def keras_layer(name):
     return f"conv{int(stage) + 1}_{block}_{_PARTS.get(part, part)}"
 
 
-def read_layers(path):
+def read_layers(path: str | os.PathLike) -> dict[str, list[np.ndarray]]:
     """Return the arrays of a keras.applications file, a list for each layer by its name.
 
     Args:
-        path: of an `.h5` file in the layout that keras.applications publishes, or of a whole
-            model in that layout; a `.weights.h5` of Keras 3 as well.
+        path: str or path, an `.h5` file in the layout that keras.applications publishes, of
+            weights or of a whole model; or a `.weights.h5` of Keras 3.
 
     Raises:
-        ValueError: naming the file, if it is damaged or has another layout.
+        ValueError: If the file is damaged or has another layout.
     """
     try:
         with h5py.File(path) as file:
@@ -72,11 +78,10 @@ def read_layers(path):
         raise ValueError(f'"{path}" is damaged, or no file of weights: {error}') from error
 
 
-def classes_of(layers):
-    """The number of classes of the classifier among the layers; None without one.
+def classes_of(layers: Mapping[str, list[np.ndarray]]) -> int | None:
+    """Return the number of classes of the classifier among the layers; None without one.
 
     Example:
-
     >>> import numpy as np
     >>> classes_of({"predictions": [np.zeros((2048, 10)), np.zeros(10)]})
     10
@@ -85,7 +90,7 @@ def classes_of(layers):
     return int(arrays[0].shape[-1]) if arrays else None
 
 
-def _published(file):
+def _published(file: h5py.File) -> dict[str, list[np.ndarray]]:
     group = file.get("model_weights", file)
     names = [_text(name) for name in group.attrs.get("layer_names", ())]
     weights = {name: group[name].attrs.get("weight_names", ()) for name in names}
@@ -96,17 +101,17 @@ def _published(file):
     }
 
 
-def _keras3(file):
-    found = {}
+def _keras3(file: h5py.File) -> dict[str, list[np.ndarray]]:
+    layers = {}
 
-    def visit(path, item):
+    def visit(path: str, item: h5py.Group) -> None:
         if path.endswith("/vars") and len(item) and "name" in item.attrs:
             arrays = [item[str(index)][()] for index in range(len(item))]
-            found[_text(item.attrs["name"])] = arrays
+            layers[_text(item.attrs["name"])] = arrays
 
     file.visititems(visit)
-    return found
+    return layers
 
 
-def _text(value):
+def _text(value: bytes | str) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)

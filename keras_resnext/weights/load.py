@@ -69,7 +69,7 @@ def load_layers(
 
     Args:
         model: `keras.Model`, built from `config`.
-        config: `ResNetConfig` or `InceptionConfig`, in the form of `keras_names.keras_form`.
+        config: `ResNetConfig` or `InceptionConfig`, in the form of `keras_names.keras_config`.
         layers: dict from the name of a layer to the list of its arrays, see `read_layers`.
         where: str, name of the file in an error.
 

@@ -44,7 +44,6 @@ def timm_name(path: str, config: NetworkConfig) -> str | None:
         ValueError: If timm has no such network.
 
     Example:
-
     >>> from keras_resnext import ResNetConfig
     >>> timm_name("stage2_block1_conv2_norm/gamma", ResNetConfig())
     'layer2.0.bn2.weight'
@@ -92,7 +91,6 @@ def from_torch(tensor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         ValueError: If it does not have that shape.
 
     Example:
-
     >>> import numpy as np
     >>> from_torch(np.zeros((16, 256, 1, 1)), (256, 16)).shape
     (256, 16)
@@ -114,7 +112,6 @@ def to_torch(values: np.ndarray, name: str) -> np.ndarray:
         name: str, timm's name of it; a dense layer of an attention is a 1x1 convolution there.
 
     Example:
-
     >>> import numpy as np
     >>> to_torch(np.zeros((256, 16)), "layer1.0.se.fc1.weight").shape
     (16, 256, 1, 1)

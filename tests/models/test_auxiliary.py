@@ -121,7 +121,10 @@ def _images(size, count=4):
     return np.random.RandomState(0).normal(size=(count, size, size, 3)).astype("float32")
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    "policy",
+    ["float32", "mixed_float16", pytest.param("mixed_bfloat16", marks=pytest.mark.slow)],
+)
 def test_v1_trains_in_every_weight(policy):
     keras.config.set_dtype_policy(policy)
     keras.utils.set_random_seed(0)

@@ -66,12 +66,12 @@ def test_what_is_not_given_stays(model):
 
 
 def test_what_cannot_be_is_refused(model):
-    with pytest.raises(ValueError, match="one name an output of ResNeXt35, which are 2.*1000"):
+    with pytest.raises(ValueError, match="one name per output of ResNeXt35, which has 2.*1000"):
         keras_resnext.describe(model, class_names="imagenet")
     other = keras.Sequential([keras.Input((8,)), keras.layers.Dense(2)])
     with pytest.raises(ValueError, match="no place for a description"):
         keras_resnext.describe(other, class_names=NAMES)
-    with pytest.raises(ValueError, match="does not know what images it wants"):
+    with pytest.raises(ValueError, match="does not know how its images are prepared"):
         keras_resnext.preprocessing(other)
 
 

@@ -53,7 +53,7 @@ def test_norms_have_its_momentum_and_epsilon(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kernel_is_penalised(kind):
+def test_every_kernel_is_penalized(kind):
     model = _build(l2=1e-2, **KINDS[kind])
     kernels = [w for w in model.trainable_weights if w.path.endswith("kernel")]
     assert len(model.losses) == len(kernels)

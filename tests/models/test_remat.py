@@ -8,9 +8,10 @@ import keras
 import numpy as np
 import pytest
 from marked import rows
-from tiny_inception import TINY_V1
+from networks import draw_configs
+from tiny_inception import TINY_RESNET, TINY_V1
 
-from keras_resnext import create_model, list_models
+from keras_resnext import create_model
 from keras_resnext.layers.rematerialized import Rematerialized
 from keras_resnext.models.config import ResNetConfig
 from keras_resnext.models.remat import BOUNDS, best_cuts, remat_model
@@ -35,7 +36,7 @@ def test_no_other_cuts_keep_less(seed):
     assert least <= ours <= least + sum(sizes) / BOUNDS
 
 
-SMALL = ResNetConfig(blocks=(2, 2), filters=(8, 16), stem_filters=8, norm_momentum=0.7)
+SMALL = ResNetConfig(blocks=(1, 1), filters=(8, 16), stem_filters=8, norm_momentum=0.7)
 NETWORKS = {
     "residual": SMALL.replace(drop_path=0.3, attention="se"),
     "big_little": SMALL.replace(blocks=(2, 2, 2), filters=(8, 16, 32), big_little=(2, 2)),
@@ -131,13 +132,11 @@ def inner_layers(model):
     return [layer for layer in found if not isinstance(layer, keras.layers.InputLayer)]
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("kernels_of_zeros")
-@pytest.mark.parametrize("name", list_models())
-def test_the_parts_of_every_network_are_the_network(name):
-    model = create_model(name, weights=None)
-    trained = remat_model(model, 224)
-    assert sum(isinstance(layer, Rematerialized) for layer in trained.layers) >= 2
+@pytest.mark.parametrize("config", [*draw_configs(10, seed=3), TINY_RESNET, TINY_V1], ids=range(12))
+def test_the_parts_of_every_network_are_the_network(config):
+    model = create_model(config, input_shape=(80, 80, 3), classes=3)
+    trained = remat_model(model)
+    assert any(isinstance(layer, Rematerialized) for layer in trained.layers)
     ours = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
     assert sorted(map(id, inner_layers(trained))) == sorted(map(id, ours))
     assert {id(v) for v in trained.variables} == {id(v) for v in model.variables}

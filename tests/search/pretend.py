@@ -63,6 +63,21 @@ def run(folder):
     return result_of(spec)
 
 
+def search(space, output, arguments, seconds):
+    """A search of such trials, for a process of its own."""
+    from rich.console import Console
+
+    from keras_resnext.search import driver, processes
+    from keras_resnext.search.space import space_from
+
+    os.environ["PRETEND_SECONDS"] = str(seconds)
+    processes.TRIAL = (sys.executable, __file__)
+    with open(os.devnull, "w") as nowhere:
+        driver.search(
+            space_from(space), "digits", output, console=Console(file=nowhere), **arguments
+        )
+
+
 if __name__ == "__main__":
     trial.run = run
     sys.exit(trial.main(sys.argv[1:]))

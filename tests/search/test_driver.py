@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from marked import rows
 
 from keras_resnext.data.datasets import load_dataset
 from keras_resnext.search import driver, pictures, processes
@@ -36,7 +35,7 @@ def _points(output):
     return [(row["cardinality"], row["label_smoothing"], row["previous"]) for row in rows]
 
 
-@pytest.mark.parametrize("oracle", rows(ORACLES, slow=["bayesian"]))
+@pytest.mark.parametrize("oracle", ORACLES)
 def test_a_search_ends_with_every_trial_finished_once(oracle, space, at_once, tmp_path):
     found = search(space, "digits", tmp_path / "s", oracle=oracle, trials=TRIALS[oracle])
     rows = _results(tmp_path / "s")
@@ -104,10 +103,7 @@ class Killed(BaseException):
     """Nothing that the search could catch: what it has written is all there is."""
 
 
-@pytest.mark.parametrize(
-    "oracle",
-    ["random", "hyperband", "grid", pytest.param("bayesian", marks=pytest.mark.slow)],
-)
+@pytest.mark.parametrize("oracle", ORACLES)
 def test_a_death_before_any_write_loses_and_repeats_nothing(
     oracle, space, at_once, tmp_path, monkeypatch
 ):

@@ -73,7 +73,7 @@ THIN = {"blocks": (1, 1, 1, 1), "filters": (4, 4, 8, 8), "stem_filters": 4}
 def _applications_file(path, classes=6):
     """A narrow ResNet50 in the layout that keras.applications publishes, and our network of it."""
     model = create_model(
-        keras_names.keras_form(variants.get("ResNet50").config),
+        keras_names.keras_config(variants.get("ResNet50").config),
         classes=classes,
         input_shape=(32, 32, 3),
         **THIN,
