@@ -69,19 +69,9 @@ def find_trained_model(source: str | Path, weights: str | Path | None = None) ->
 def open_model(
     source: str | Path, weights: str | Path | None = None, image_size: int | None = None
 ) -> "keras.Model":
-    """Load a model, or build a named network.
+    """Load what `find_model` finds, or build the network, for images of a size in pixels.
 
-    Args:
-        source: str, as in `find_model`.
-        weights: str, as in `find_model`; None for random ones.
-        image_size: int, height and width in pixels of a named network's images. Defaults to its
-            own.
-
-    Returns:
-        The `keras.Model`, not compiled.
-
-    Raises:
-        ValueError: If there is no such model, or it cannot be loaded.
+    Without weights, a named network has random ones.
     """
     model = find_model(source, weights)
     if isinstance(model, Path):
@@ -94,12 +84,6 @@ def open_model(
 
 def load_file(source: str | Path) -> "keras.Model":
     """Load the model in a file, or in a run's folder, without compiling it.
-
-    Args:
-        source: str, path of the file or the folder.
-
-    Returns:
-        The `keras.Model`.
 
     Raises:
         ValueError: If it is missing or cannot be loaded.

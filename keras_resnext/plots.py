@@ -1,4 +1,7 @@
-"""Every picture that the package draws. Matplotlib's objects only: no global state, no window."""
+"""Every picture that the package draws. Matplotlib's objects only: no global state, no window.
+
+Each function writes a PNG with a title to a path.
+"""
 
 import csv
 import math
@@ -24,16 +27,7 @@ PANELS = (("loss", "val_loss", "loss (nats)", 1), ("top1", "val_top1", "top-1 ac
 
 
 def plot_history(history: str | Path, path: str | Path, title: str) -> None:
-    """Draw the learning curve of one run.
-
-    Args:
-        history: str, path of its history.csv.
-        path: str, path of the PNG to write, 1600 by 680 pixels, made to be shown at half that.
-        title: str, title of the picture.
-
-    Raises:
-        ValueError: If the history has no epoch.
-    """
+    """Draw the learning curve of one run from its history.csv, to be shown at half the size."""
     rows = read_history(history)
     figure, panels = _figure(title)
     for axes, (train, test, *_, factor) in zip(panels, PANELS, strict=True):
@@ -45,16 +39,7 @@ def plot_history(history: str | Path, path: str | Path, title: str) -> None:
 
 
 def plot_curves(histories: Mapping[str, str | Path], path: str | Path, title: str) -> None:
-    """Draw the learning curves of several runs on top of each other.
-
-    Args:
-        histories: Mapping from the label of each run to the path of its history.csv.
-        path: str, path of the PNG to write, 1600 by 680 pixels, made to be shown at half that.
-        title: str, title of the picture.
-
-    Raises:
-        ValueError: If there is no run, or a history has no epoch.
-    """
+    """Draw the learning curves of several runs, each a history.csv by its label."""
     if not histories:
         raise ValueError("`histories` is empty. Expected the history.csv of at least one run.")
     runs = {label: read_history(history) for label, history in histories.items()}
@@ -71,16 +56,7 @@ def plot_curves(histories: Mapping[str, str | Path], path: str | Path, title: st
 
 
 def plot_throughput(rows: Sequence[Mapping], path: str | Path, title: str) -> None:
-    """Draw the images per second of networks, one panel per batch size.
-
-    Args:
-        rows: Sequence of the rows that `evaluation.throughput` yields.
-        path: str, path of the PNG to write, 1600 pixels wide.
-        title: str, title of the picture.
-
-    Raises:
-        ValueError: If there is no row.
-    """
+    """Draw the rows of `evaluation.throughput`, one panel per batch size."""
     if not rows:
         raise ValueError("`rows` is empty. Expected at least one measurement.")
     by_batch = {}
@@ -110,11 +86,8 @@ def plot_throughput(rows: Sequence[Mapping], path: str | Path, title: str) -> No
 def plot_explanation(image: np.ndarray, heat: np.ndarray, path: str | Path, title: str) -> None:
     """Draw an image, and beside it what a network looked at.
 
-    Args:
-        image: Array of RGB from 0 to 1, (height, width, 3).
-        heat: Array from 0 to 1, (rows, columns), drawn over the whole image.
-        path: str, path of the PNG to write.
-        title: str, title of the picture.
+    The image is RGB from 0 to 1, (height, width, 3); the heat from 0 to 1, (rows, columns), covers
+    all of it.
     """
     figure = Figure(figsize=(8, 4.4), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
@@ -130,11 +103,7 @@ def plot_explanation(image: np.ndarray, heat: np.ndarray, path: str | Path, titl
 
 
 def read_history(history: str | Path) -> list[dict[str, float]]:
-    """Return a row per epoch of a history.csv, numbers by the name of the column.
-
-    Raises:
-        ValueError: If it has no epoch.
-    """
+    """Return a row per epoch of a history.csv, numbers by the name of the column."""
     with open(history, newline="", encoding="utf-8") as file:
         table = csv.DictReader(file)
         rows = [{name: float(value or "nan") for name, value in row.items()} for row in table]
@@ -144,13 +113,7 @@ def read_history(history: str | Path) -> list[dict[str, float]]:
 
 
 def plot_profile(profile: "Profile", path: str | Path, title: str) -> None:
-    """Draw how fast each stage of an input pipeline is against what the model needs.
-
-    Args:
-        profile: `data.profile.Profile` that was measured.
-        path: str, path of the PNG to write.
-        title: str, title of the picture.
-    """
+    """Draw how fast each stage of an input pipeline is, and what the model can take."""
     figure = Figure(figsize=(10, 4.4), dpi=160, layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(f"{title}\n{textwrap.fill(profile.verdict, 105)}", fontsize=11.5)
@@ -197,14 +160,7 @@ def _draw_waiting(axes: Axes, waiting: float | None) -> None:
 
 
 def plot_grid(images: np.ndarray, captions: Sequence[str], path: str | Path, title: str) -> None:
-    """Draw images in a grid, each with a caption.
-
-    Args:
-        images: uint8 array (count, height, width, 3).
-        captions: Sequence of as many str.
-        path: str, path of the PNG to write.
-        title: str, title of the picture.
-    """
+    """Draw uint8 images (count, height, width, 3) in a grid, each with a caption."""
     columns = math.ceil(math.sqrt(len(images) * 1.6))
     rows = math.ceil(len(images) / columns)
     figure = Figure(figsize=(1.7 * columns, 1.95 * rows + 0.5), dpi=110, layout="constrained")

@@ -100,15 +100,9 @@ def load_classifier(
 
 
 def as_predictor(classifier: Classifier, dataset: Dataset) -> tuple[Callable, Dataset]:
-    """Bring a classifier and a data set together, for code that knows no classifiers.
+    """Return a function from images of the pipeline to probabilities, and a data set for it.
 
-    Args:
-        classifier: `Classifier` that `load_classifier` returns.
-        dataset: `Dataset` of the same classes, in images of the size that the model takes.
-
-    Returns:
-        A tuple: a function from images as the pipeline feeds them to probabilities, and the data
-        set, normalized as the model expects it.
+    The data set is the given one, normalized as the model expects it.
 
     Raises:
         ValueError: If the classes differ.

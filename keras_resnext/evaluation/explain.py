@@ -51,11 +51,7 @@ def grad_cam(
 
 
 class GradCAM:
-    """`grad_cam` of one model, for many batches.
-
-    Args:
-        model: `keras.Model`, as for `grad_cam`.
-    """
+    """`grad_cam` of one model, for many batches."""
 
     def __init__(self, model: keras.Model) -> None:
         self.kernel = keras.ops.convert_to_numpy(_last_layer(model).kernel)
@@ -83,18 +79,10 @@ class GradCAM:
 def explain_files(
     classifier: Classifier, answers: Iterable[dict], folder: str | Path
 ) -> Iterator[dict]:
-    """Draw what spoke for the best class of each image.
-
-    Args:
-        classifier: `Classifier` that `load_classifier` returns.
-        answers: Iterable of the dictionaries that `predict` yields.
-        folder: str, path of a folder for the pictures, which are named after the images.
+    """Draw what spoke for the best class of each image, in pictures named after the images.
 
     Yields:
-        The same dictionaries, those without an error with `explanation`, the path of the picture.
-
-    Raises:
-        ValueError: As `grad_cam`.
+        What `predict` yields, with `explanation`, the path of the picture, unless with an error.
     """
     explainer = GradCAM(classifier.model)
     layer = classifier.preprocessing

@@ -11,13 +11,7 @@ from keras_resnext.data.images import SUFFIXES, image_fault
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """Decode a JPEG, PNG, BMP, WebP or GIF (its first frame).
-
-    Args:
-        path: str, path of the file.
-
-    Returns:
-        uint8 array of shape (height, width, 3).
+    """Decode a JPEG, PNG, BMP, WebP or GIF (its first frame) to uint8 (height, width, 3).
 
     Raises:
         ValueError: If it cannot be decoded, with its name and why.
@@ -32,13 +26,7 @@ def read_image(path: str | Path) -> np.ndarray:
 
 
 def find_images(sources: Sequence[str | Path]) -> list[Path]:
-    """Return the image files among files and folders, and below those folders.
-
-    Args:
-        sources: Sequence of paths: files, whatever their names, and folders.
-
-    Returns:
-        List of their paths, those of a folder in the order of their names.
+    """Return files, whatever their names, and the images below folders, ordered by name.
 
     Raises:
         ValueError: If a path is missing, or a folder has no image.
@@ -57,15 +45,7 @@ def find_images(sources: Sequence[str | Path]) -> list[Path]:
 
 
 class ImageBatches(Sequence):
-    """Image files as batches of one, each read when it is needed.
-
-    Args:
-        paths: Sequence of the files' paths.
-        read: Function from a path to an image.
-
-    Raises:
-        ValueError: If a file is truncated or no image.
-    """
+    """Image files as batches of one, each read when it is needed; truncated ones raise at once."""
 
     def __init__(self, paths: Sequence[str | Path], read: Callable) -> None:
         self.paths, self.read = list(paths), read

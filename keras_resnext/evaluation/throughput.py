@@ -139,15 +139,7 @@ def _measured(
 def make_runner(model: keras.Model, form: str, precision: str, folder: Path) -> Callable:
     """Return the function from a NumPy batch to NumPy outputs.
 
-    Args:
-        model: `keras.Model`, as for `throughput`.
-        form: str, one of `FORMS`.
-        precision: str, one that the form has.
-        folder: Path of a folder for the file of an exported form, which is needed only until the
-            first batch.
-
-    Returns:
-        The function.
+    The folder takes the file of an exported form, which is needed only until the first batch.
     """
     if form in MAKERS:
         network = MAKERS[form](model, POLICIES[precision])

@@ -54,13 +54,9 @@ def residual(name: str) -> variants.Variant:
 
 
 class Widths:
-    """The width per group with which a network is within a budget.
+    """The width per group with which a network, a change of `base`, is within a budget.
 
-    Args:
-        base: `ResNetConfig`, what all networks are changes of.
-        budget: `Budget`, or None: every network keeps its own width.
-        image_size: int, height and width of the images in pixels.
-        classes: int, number of classes.
+    Without a budget every network keeps its own width.
     """
 
     def __init__(

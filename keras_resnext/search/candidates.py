@@ -35,11 +35,6 @@ class Candidates:
 
     `parameters` is what is searched, without the values that no network within the budget has.
 
-    Args:
-        space: `Space` that is searched.
-        image_size: int, height and width of the images in pixels.
-        classes: int, number of classes.
-
     Raises:
         ValueError: If there is no such network; the nearest is named.
     """

@@ -57,6 +57,8 @@ SECONDS_BETWEEN_LOOKS = 0.2
 SECONDS_IDLE = 2.0
 # A search whose first trials all fail has something wrong with it.
 FAILURES_TO_STOP = 5
+# Settings that a trial needs.
+FOR_A_TRIAL = ("executions", "objective", "patience", "data", "image_size", "holdout")
 # A trial that has begun so often without an end takes its search down with it.
 MOST_STARTS = 10
 
@@ -167,18 +169,10 @@ def resume(
     time_limit: float | None = None,
     attempts: int | None = None,
 ) -> dict:
-    """Resume a search with the settings in its folder.
+    """Resume a search with the settings in its folder, and return what `search` returns.
 
-    Args:
-        output: str, path of the search's folder.
-        workers: int, as in `search`.
-        console: As in `search`.
-        trials: int, as in `search`, from now on. Defaults, as the next two, to the present value.
-        time_limit: float, as in `search`.
-        attempts: int, as in `search`.
-
-    Returns:
-        A dictionary, as `search`.
+    The arguments are those of `search`; `trials`, `time_limit` and `attempts` replace the settings
+    from now on.
 
     Raises:
         ValueError: If the folder holds no search, or an argument is invalid.
@@ -356,12 +350,7 @@ class _Driver:
             "parameters": draw.complexity.parameters,
             "epochs": total - before,
             "previous": oracles.previous_of(values),
-            "executions": settings.executions,
-            "objective": settings.objective,
-            "patience": settings.patience,
-            "data": settings.data,
-            "image_size": settings.image_size,
-            "holdout": settings.holdout,
+            **{name: getattr(settings, name) for name in FOR_A_TRIAL},
             "split_seed": settings.seed,
         }
 

@@ -101,6 +101,9 @@ def test_what_no_width_pays_for_is_not_proposed():
     candidates = _space(budget=tight, vary={"cardinality": [1, 4, 8, 64]}).on(32, 10)
     (parameter,) = candidates.parameters
     assert 8 in parameter.values and len(parameter.values) < 4
+    for cardinality in parameter.values:
+        cost = candidates.draw({"cardinality": cardinality}).complexity.macs
+        assert abs(cost / candidates.widths.target - 1) <= 0.002
     for cardinality in {1, 4, 8, 64} - set(parameter.values):
         assert not candidates.valid({"cardinality": cardinality})
         with pytest.raises(ValueError, match="No width is within"):
