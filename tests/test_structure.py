@@ -20,7 +20,7 @@ ALLOWED = {
     "weights": {"layers", "models"},
     "applications": {"layers", "models", "weights"},
     "data": set(),
-    "plots": set(),
+    "plots": {"data"},  # the types that it draws
     "imagenet_utils": {"layers", "models"},
     "model_files": {"applications", "models"},
     "convert": {"applications", "model_files", "models", "weights"},

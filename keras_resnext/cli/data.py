@@ -1,7 +1,8 @@
 """The commands `data` and `profile`."""
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -36,11 +37,12 @@ def _data_arguments(parser: argparse.ArgumentParser) -> None:
         own = commands.add_parser(command.name, help=command.summary, description=command.summary)
         own.add_argument("--data", default="digits", help=DATA_HELP)
         own.add_argument("--image-size", type=int, metavar="PIXELS", help=_SIZE_HELP)
-        own.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
+        own.add_argument("--seed", type=int, default=0, metavar="N", help=_DEFAULT)
         command.add_arguments(own)
         own.set_defaults(run=command.run, parser=own)
 
 
+_DEFAULT = "default: %(default)s"
 _SIZE_HELP = "default: the images' own; for policy the model's"
 
 
@@ -51,18 +53,15 @@ def _pipeline_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _parsed(options: argparse.Namespace) -> dict:
     """Read what `_pipeline_arguments` adds, before anything heavy is imported."""
-    given = options.augmentation
-    return {
-        "augmentation": None if given is None else parse_augmentation(given),
-        "mixing": parse_mixing(options.mixing),
-    }
+    augmentation = options.augmentation and parse_augmentation(options.augmentation)
+    return {"augmentation": augmentation, "mixing": parse_mixing(options.mixing)}
 
 
 def _show_arguments(parser: argparse.ArgumentParser) -> None:
     _pipeline_arguments(parser)
     add = parser.add_argument
-    add("--count", type=int, default=24, metavar="N", help="images; default: %(default)s")
-    add("--output", default="data.png", metavar="FILE", help="default: %(default)s")
+    add("--count", type=int, default=24, metavar="N", help=f"images; {_DEFAULT}")
+    add("--output", default="data.png", metavar="FILE", help=_DEFAULT)
 
 
 def _show(options: argparse.Namespace) -> int:
@@ -76,9 +75,8 @@ def _show(options: argparse.Namespace) -> int:
         from keras_resnext.data.undecodable import naming_undecodable
 
     with naming_undecodable(dataset):
-        images, labels = example_batch(
-            dataset, options.count, seed=options.seed, cache=False, **parsed
-        )
+        settings = {"seed": options.seed, "cache": False, **parsed}
+        images, labels = example_batch(dataset, options.count, **settings)
     from keras_resnext.plots import plot_grid
 
     captions = [_caption(label, dataset.class_names) for label in labels]
@@ -144,15 +142,11 @@ def _print_report(report: "Audit") -> None:
 def _pack_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--output", required=True, metavar="FOLDER", help="to write to, or to resume in")
-    add(
-        "--shard-images", type=int, default=1024, metavar="N", help="per file; default: %(default)s"
-    )
-    add("--on-error", choices=("raise", "skip"), default="raise", help="default: %(default)s")
+    add("--shard-images", type=int, default=1024, metavar="N", help=f"per file; {_DEFAULT}")
+    add("--on-error", choices=("raise", "skip"), default="raise", help=_DEFAULT)
 
 
 def _pack(options: argparse.Namespace) -> int:
-    from rich.progress import Progress
-
     from keras_resnext.data.datasets import load_dataset
 
     dataset = load_dataset(options.data, options.image_size, options.seed, options.on_error)
@@ -162,53 +156,36 @@ def _pack(options: argparse.Namespace) -> int:
 
     if options.on_error == "skip":
         dataset = without_undecodable(dataset)
-    with Progress() as bar:
-        task = bar.add_task("packing")
-        folder = write_pack(
-            dataset,
-            options.output,
-            options.shard_images,
-            lambda done, total: bar.update(task, completed=done, total=total),
-        )
+    with _progress("packing") as progress:
+        folder = write_pack(dataset, options.output, options.shard_images, progress)
     print(f"Packed in {folder}: keras-resnext train --data {folder}")
     return 0
 
 
+@contextmanager
+def _progress(title: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar; what is yielded takes the number of things done and of all."""
+    from rich.progress import Progress
+
+    with Progress() as bar:
+        task = bar.add_task(title)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
 def _policy_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add(
-        "model",
-        metavar="MODEL",
-        help=f"{MODEL_HELP}; it must not have seen the test part of --data",
-    )
-    add("--weights", metavar="FILE", help="of a named network: as in train")
-    add(
-        "--trials",
-        type=int,
-        default=200,
-        metavar="N",
-        help="sub-policies to draw; default: %(default)s",
-    )
-    add(
-        "--keep",
-        type=int,
-        default=25,
-        metavar="N",
-        help="sub-policies of the policy; default: %(default)s",
-    )
-    add(
-        "--images",
-        type=int,
-        default=1000,
-        metavar="N",
-        help="most images of the test part to search on",
-    )
-    add("--output", default="policy.json", metavar="FILE", help="default: %(default)s")
+    add("model", metavar="MODEL", help=f"{MODEL_HELP}; not trained on the test part of --data")
+    add("--weights", metavar="FILE", help="weights of a named network: as in train")
+    for name, count, text in (
+        ("--trials", 200, "sub-policies to draw"),
+        ("--keep", 25, "how many of them make the policy"),
+        ("--images", 1000, "most test images to search on"),
+    ):
+        add(name, type=int, default=count, metavar="N", help=f"{text}; {_DEFAULT}")
+    add("--output", default="policy.json", metavar="FILE", help=_DEFAULT)
 
 
 def _policy(options: argparse.Namespace) -> int:
-    from rich.progress import Progress
-
     from keras_resnext.data.datasets import load_dataset
 
     check_folder_of("--output", options.output)
@@ -223,8 +200,7 @@ def _policy(options: argparse.Namespace) -> int:
     size = options.image_size or classifier.preprocessing.size
     dataset = load_dataset(options.data, size, options.seed)
     predict, dataset = as_predictor(classifier, dataset)
-    with Progress() as bar:
-        task = bar.add_task("searching")
+    with _progress("searching") as progress:
         result = search_policy(
             predict,
             dataset,
@@ -232,7 +208,7 @@ def _policy(options: argparse.Namespace) -> int:
             keep=options.keep,
             images=options.images,
             seed=options.seed,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=progress,
         )
     write_policy(result, options.output)
     print(f"Loss on {result.images:,} held-out images: {result.plain:.4f} as they are, ", end="")
@@ -251,11 +227,11 @@ def _profile_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--batch-size", type=int, metavar="N", help="default: the data set's own")
     add("--image-size", type=int, metavar="PIXELS", help="default: the model's own")
-    add("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
+    add("--seed", type=int, default=0, metavar="N", help=_DEFAULT)
     _pipeline_arguments(parser)
     cache_arguments(parser)
     add("--seconds", type=float, default=3.0, metavar="S", help="per measurement; default: 3")
-    add("--output", default="profile.png", metavar="FILE", help="default: %(default)s")
+    add("--output", default="profile.png", metavar="FILE", help=_DEFAULT)
 
 
 def _profile(options: argparse.Namespace) -> int:
@@ -348,5 +324,5 @@ COMMANDS = (
         _data_arguments,
         lambda options: 2,
     ),
-    Command("profile", "Say what holds a pipeline back.", _profile_arguments, _profile),
+    Command("profile", "Find what holds an input pipeline back.", _profile_arguments, _profile),
 )

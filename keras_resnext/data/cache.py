@@ -108,9 +108,6 @@ class Store:
         return read_contents(self.paths[index]) if self.paths is not None else None
 
 
-# ---------------------------------------------------------------------------------------- planning
-
-
 def plan_cache(
     part: Part, resize: Resize, cache: str | Path | bool = "auto", budget: int | None = None
 ) -> CachePlan:
@@ -129,18 +126,18 @@ def plan_cache(
     Raises:
         ValueError: For another `cache`, or one that memory has no room for.
     """
-    folder = check_cache(cache)
+    folder = _folder_of(cache)
     budget = int(MEMORY_SHARE * free_memory()) if budget is None else budget
-    decoded, encoded = decoded_bytes(part, resize), encoded_bytes(part)
+    decoded, encoded = _decoded_bytes(part, resize), _encoded_bytes(part)
     sizes = {"decoded": decoded, "encoded": encoded, "budget": budget}
     array = isinstance(part.images, np.ndarray)
-    if array and folder is None and resize.size in (None, *_common_edge(part)):
+    if array and folder is None and part.images.shape[1:3] == _shape_of(part, resize):
         reason = f"the images are an array of {readable(part.images.nbytes)} in memory already"
         return CachePlan("array", reason, **sizes)
     if cache is False:
-        return CachePlan("nothing", "as asked", **sizes)
+        return CachePlan("nothing", "as requested", **sizes)
     if folder is not None:
-        return _plan_file(folder, "as asked", sizes)
+        return _plan_file(folder, "as requested", sizes)
     if cache == "encoded" and array:
         return CachePlan("nothing", "an array has no files to keep the bytes of", **sizes)
     if cache == "auto":
@@ -151,7 +148,7 @@ def plan_cache(
             f"{kind} images would take {readable(sizes[kind])} of the {readable(budget)} "
             'of memory that may be used. Expected cache="auto", a folder for a file, or False.'
         )
-    return CachePlan(kind, f"as asked: {readable(sizes[kind])}", **sizes)
+    return CachePlan(kind, f"as requested: {readable(sizes[kind])}", **sizes)
 
 
 def _plan_freely(part: Part, sizes: dict) -> CachePlan:
@@ -172,41 +169,37 @@ def _plan_file(folder: Path, reason: str, sizes: dict) -> CachePlan:
     return CachePlan("file", f"{reason}: {readable(sizes['decoded'])}", folder=folder, **sizes)
 
 
-def check_cache(cache: str | Path | bool) -> Path | None:
-    """Check `cache` as `plan_cache` takes it, and return the folder if it is one.
-
-    Raises:
-        ValueError: For another value, with the nearest valid one.
-    """
+def _folder_of(cache: str | Path | bool) -> Path | None:
+    """Check the argument `cache`, and return the folder if it is one."""
     if cache is False or cache in CACHES:
         return None
-    if isinstance(cache, Path) or (isinstance(cache, str) and _is_path(cache)):
+    if isinstance(cache, Path):
+        return cache
+    if isinstance(cache, str) and (os.sep in cache or Path(cache).is_dir()):
         return Path(cache)
     raise ValueError(
         f"{unknown('cache', cache, CACHES)} Or False, or a folder (with a slash: ./{cache})."
     )
 
 
-def _is_path(text: str) -> bool:
-    return os.sep in text or Path(text).is_dir()
-
-
-def decoded_bytes(part: Part, resize: Resize) -> int:
+def _decoded_bytes(part: Part, resize: Resize) -> int:
     """Estimate the bytes of a part's decoded images: exact if all have the same size."""
     channels = part.images.shape[-1] if isinstance(part.images, np.ndarray) else 3
     if resize.size is not None:
         return len(part) * resize.size**2 * channels
     if isinstance(part.images, np.ndarray):
         return part.images.nbytes
-    pixels = [np.prod(_bounded(shape, resize.edge)) for shape in _sample_shapes(part)]
-    return int(np.mean(pixels) * 3 * len(part) * SPARE)
+    shapes = np.array(_sample_shapes(part))
+    scales = np.minimum(1.0, resize.edge / shapes.min(1))
+    return int(np.mean(np.prod(shapes * scales[:, None], 1)) * 3 * len(part) * SPARE)
 
 
-def encoded_bytes(part: Part) -> int:
+def _encoded_bytes(part: Part) -> int:
     """Estimate the bytes of a part's image files from a sample; those of an array are exact."""
     if isinstance(part.images, np.ndarray):
         return part.images.nbytes
-    return int(np.mean([_length(sample) for sample in _sample(part)]) * len(part) * SPARE)
+    length = os.path.getsize if isinstance(part.images, tuple) else len
+    return int(np.mean([length(sample) for sample in _sample(part)]) * len(part) * SPARE)
 
 
 def _sample(part: Part) -> list:
@@ -223,21 +216,8 @@ def _sample_shapes(part: Part) -> list[tuple[int, int]]:
     return [tuple(decode(contents).shape[:2]) for contents in _sample(part)]
 
 
-def _length(sample: str | bytes) -> int:
-    return len(sample) if isinstance(sample, bytes) else os.path.getsize(sample)
-
-
-def _bounded(shape: tuple[int, int], edge: int) -> tuple[float, float]:
-    scale = min(1.0, edge / min(shape))
-    return shape[0] * scale, shape[1] * scale
-
-
-def _common_edge(part: Part) -> tuple[int, ...]:
-    height, width = part.images.shape[1:3]
-    return (height,) if height == width else ()
-
-
-# ----------------------------------------------------------------------------------------- filling
+def _shape_of(part: Part, resize: Resize) -> tuple[int, int]:
+    return part.images.shape[1:3] if resize.size is None else (resize.size, resize.size)
 
 
 def fill_cache(part: Part, resize: Resize, plan: CachePlan) -> Store | None:

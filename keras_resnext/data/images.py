@@ -3,9 +3,10 @@
 The first bytes of a file say what it is, never its name: a PNG called .jpg is read as a PNG.
 """
 
+import itertools
 import os
 import zlib
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
@@ -35,22 +36,12 @@ def image_fault(path: str | Path) -> str | None:
             tail = file.read()
             if not head:
                 return "the file is empty"
-            kind = image_kind(head)
-            if kind is None:
-                return f"neither {', '.join(FORMATS)} by its first bytes"
-            return FORMATS[kind][1](file, head, tail, size)
+            for begins, fault in FORMATS.values():
+                if begins(head):
+                    return fault(file, head, tail, size)
+            return f"neither {', '.join(FORMATS)} by its first bytes"
     except OSError as error:
         return error.strerror or str(error)
-
-
-def image_kind(head: bytes) -> str | None:
-    """Return the key of `FORMATS` that a file's first 12 bytes or more belong to, or None.
-
-    Example:
-    >>> image_kind(b"GIF89a......"), image_kind(b"<html>......")
-    ('GIF', None)
-    """
-    return next((name for name, (begins, _) in FORMATS.items() if begins(head)), None)
 
 
 def _jpeg_fault(file: BinaryIO, head: bytes, tail: bytes, size: int) -> str | None:
@@ -122,36 +113,24 @@ FORMATS: dict[str, tuple[Callable, Callable]] = {
 }
 
 
-def find_broken(paths: Sequence[str]) -> dict[str, str]:
-    """Return what is wrong with each file that is no whole image, by path, in their order."""
-    chunks = [paths[i : i + 500] for i in range(0, len(paths), 500)]
-    with ThreadPoolExecutor(8) as pool:  # the wait is for the disk
-        return dict(pair for faults in pool.map(_faults, chunks) for pair in faults)
-
-
-def _faults(paths: Iterable[str]) -> list[tuple[str, str]]:
-    faults = ((path, image_fault(path)) for path in paths)
-    return [(path, fault) for path, fault in faults if fault]
-
-
 def broken_or_raise(paths: Sequence[str], on_error: str) -> dict[str, str]:
     """Check every header: return what is wrong with broken files, by path, or name them all.
 
     Raises:
         ValueError: If a file is broken and `on_error` is `"raise"`.
     """
-    broken = find_broken(paths)
+    chunks = [paths[i : i + 500] for i in range(0, len(paths), 500)]
+    with ThreadPoolExecutor(8) as pool:  # the wait is for the disk
+        faults = pool.map(lambda chunk: [image_fault(path) for path in chunk], chunks)
+        pairs = zip(paths, itertools.chain.from_iterable(faults), strict=True)
+        broken = {path: fault for path, fault in pairs if fault}
     if broken and on_error == "raise":
         raise ValueError(describe_broken(broken))
     return broken
 
 
 def describe_broken(broken: dict[str, str], otherwise: str = ", or --on-error skip") -> str:
-    """Return the error message for broken files.
-
-    Args:
-        broken: dict from path to what is wrong with the file; at least one.
-        otherwise: str, the end of the advice to replace or remove them.
+    """Return the error message for broken files, with an end of the advice to replace them.
 
     Example:
     >>> print(describe_broken({"cat/1.jpg": "the file is empty"}))
@@ -160,13 +139,12 @@ def describe_broken(broken: dict[str, str], otherwise: str = ", or --on-error sk
     if len(broken) == 1:
         ((path, fault),) = broken.items()
         return f"Unreadable image {path}: {fault}. Replace or remove it{otherwise}."
-    lines = [
-        f"  Unreadable image {path}: {fault}" for path, fault in list(broken.items())[:MOST_NAMED]
-    ]
+    first = itertools.islice(broken.items(), MOST_NAMED)
+    lines = [f"  Unreadable image {path}: {fault}" for path, fault in first]
     if len(broken) > MOST_NAMED:
         lines.append(f"  and {len(broken) - MOST_NAMED:,} more; keras-resnext data check lists all")
     advice = f"Replace or remove them{otherwise}."
-    return "\n".join([f"{len(broken):,} files are no whole images. {advice}", *lines])
+    return "\n".join([f"{len(broken):,} files are not whole images. {advice}", *lines])
 
 
 def common_size(source: str, paths: Sequence[str]) -> tuple[int, int]:

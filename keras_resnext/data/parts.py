@@ -11,6 +11,8 @@ from keras_resnext import imagenet
 if TYPE_CHECKING:
     import tensorflow as tf
 
+    from keras_resnext.data.augment import Augmentation
+
 TEST_FRACTION = 0.2
 # What a share of a label is spread over: see `pipeline.smooth`.
 SMOOTHINGS = ("all", "others")
@@ -63,7 +65,7 @@ class Dataset:
         test: `Part` to measure on: never shuffled, never augmented.
         class_names: tuple of str, in the order of the labels.
         image_size: int, edge in pixels of the square images that the network sees.
-        augmentation: str, as `augment.parse_augmentation` reads it.
+        augmentation: str, as `augment.parse_augmentation` reads it, or what it returns.
         epochs: int, default number of epochs.
         batch_size: int, default number of images per step.
         mean: tuple of 3 floats by channel, subtracted from pixels scaled to 0..1.
@@ -77,7 +79,7 @@ class Dataset:
     test: Part
     class_names: tuple[str, ...]
     image_size: int
-    augmentation: str
+    augmentation: "str | Augmentation"
     epochs: int = 30
     batch_size: int = 64
     mean: tuple[float, float, float] = imagenet.MEAN

@@ -245,9 +245,6 @@ def stored_size(dataset: Dataset, augmentation: Augmentation) -> Resize:
     return Resize(round(size * TEST_MARGIN), None) if augmentation.crop else Resize(size, size)
 
 
-# ---------------------------------------------------------------------------------- stage by stage
-
-
 def assemble(
     training: Training, epochs: int | None = None, start: tuple[int, int] = (0, 0)
 ) -> tf.data.Dataset:
@@ -270,9 +267,8 @@ def assemble(
     # A second stream of partners, in an order of its own, if mixing needs two batches.
     salts = (0, PARTNERS)[: training.mixing.loads]
     streams = [cropped_batches(training, epochs, salt, start) for salt in salts]
-    batches = _map(
-        training, tf.data.Dataset.zip(tuple(streams)), lambda *parts: finish_batch(training, parts)
-    )
+    parts = tf.data.Dataset.zip(tuple(streams))
+    batches = _map(training, parts, lambda *parts: finish_batch(training, parts))
     if epochs is not None:
         left = steps * (epochs - start[0]) - start[1]
         batches = batches.apply(tf.data.experimental.assert_cardinality(left))
@@ -309,30 +305,19 @@ def cropped_batches(
     store, batch = training.store, (training.own_batch, training.drop_remainder)
     if store is None:
         rows = own_rows(training, shuffled_records(training, epochs, salt, start))
-        images = _map(
-            training,
-            rows,
-            lambda contents, label, place, epoch, window: (
-                crop_one(training, contents, window),
-                label,
-                place,
-                epoch,
-            ),
-        )
-        return images.batch(*batch)
+
+        def cropped(contents: tf.Tensor, label: tf.Tensor, *row: tf.Tensor) -> tuple:
+            place, epoch, window = row
+            return crop_one(training, contents, window), label, place, epoch
+
+        return _map(training, rows, cropped).batch(*batch)
     rows = own_rows(training, shuffled_places(training, epochs, salt, start))
     if store.pixels is None or training.augmentation.crop:
-        images = _map(
-            training,
-            rows,
-            lambda place, epoch, window: (
-                crop_one(training, place, window),
-                store.labels[place],
-                place,
-                epoch,
-            ),
-        )
-        return images.batch(*batch)
+
+        def fetched(place: tf.Tensor, epoch: tf.Tensor, window: tf.Tensor) -> tuple:
+            return crop_one(training, place, window), store.labels[place], place, epoch
+
+        return _map(training, rows, fetched).batch(*batch)
 
     def gather(places: tf.Tensor, epoch: tf.Tensor, window: tf.Tensor) -> tuple:
         images = tf.gather(store.pixels, places)
@@ -405,9 +390,6 @@ def smooth(labels: tf.Tensor, share: float, over: str = "all") -> tf.Tensor:
     if over == "all":
         return labels * (1 - share) + share / classes
     return labels * (1 - share) + (1 - labels) * (share / (classes - 1))
-
-
-# ----------------------------------------------------------------------------------------- testing
 
 
 def test_batches(

@@ -307,7 +307,7 @@ def test_a_part_of_nothing_but_broken_files_is_refused(tmp_path, part, make_fold
     broken = sorted((tmp_path / part).rglob("*.png"))
     for path in broken:
         path.write_bytes(b"")
-    with pytest.raises(ValueError, match="4 files are no whole images.*nothing is left") as error:
+    with pytest.raises(ValueError, match="4 files are not whole images.*nothing is left") as error:
         load_dataset(tmp_path, on_error="skip")
     for path in broken:
         assert f"{path}: the file is empty" in str(error.value)

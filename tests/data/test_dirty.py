@@ -129,6 +129,13 @@ def test_the_fused_crop_is_the_crop_of_the_upright_image(turn):
         assert flipped > 4  # or the picture would not tell
 
 
+def test_branches_for_rare_files_stay_functions():
+    """Or each of their operations would be passed by for every image."""
+    crop = tf.function(lambda contents: decode_crop(contents, tf.constant([0.5] * 4), 32))
+    graph = crop.get_concrete_function(tf.TensorSpec([], tf.string)).graph.as_graph_def()
+    assert sum(function.attr["_noinline"].b for function in graph.library.function) >= 2
+
+
 def broken_in_eight_ways(contents: bytes) -> dict[str, bytes]:
     """By what it is; the PNG is corrupt where only decoding tells."""
     png = encoded(Image.open(io.BytesIO(contents)), "PNG")
@@ -179,7 +186,7 @@ def tiny():
 def test_a_dirty_folder_trains_with_skip_and_is_named_with_raise(tmp_path):
     broken, by_header = make_dirty(tmp_path / "dirty", count=320)
     assert len(broken) == 16
-    with pytest.raises(ValueError, match="files are no whole images") as error:
+    with pytest.raises(ValueError, match="files are not whole images") as error:
         datasets.load_dataset(tmp_path / "dirty", 24)
     named = {line.split("Unreadable image ")[1].split(": ")[0] for line in
              str(error.value).splitlines()[1:]}  # fmt: skip

@@ -10,7 +10,7 @@ from keras_resnext.data.parts import Dataset
 
 @dataclass(frozen=True)
 class Request:
-    """What a source is asked for.
+    """What a source has to load.
 
     Args:
         source: str, a name or a path.
