@@ -333,7 +333,6 @@ class Recipe(
         ValueError: If a value is not possible.
 
     Example:
-
     >>> Recipe(epochs=10, weight_decay=1e-4).replace(optimizer="lamb").decouples
     True
     >>> Recipe(seed=-1)
@@ -542,7 +541,6 @@ def split_overrides(given: Mapping) -> tuple[dict, dict]:
         Two dictionaries: what is a field of a recipe, and the rest.
 
     Example:
-
     >>> split_overrides({"ema": 0.99, "cardinality": 8})
     ({'ema': 0.99}, {'cardinality': 8})
     """
@@ -640,7 +638,6 @@ def changes(recipe: Recipe) -> dict:
     """Return the name of a recipe and the fields in which it differs from the default.
 
     Example:
-
     >>> changes(Recipe(name="mine", epochs=3))
     {'name': 'mine', 'epochs': 3}
     """

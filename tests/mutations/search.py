@@ -41,15 +41,15 @@ MUTATIONS = (
     ),
     Mutation(
         file="keras_resnext/search/driver.py",
-        old="            self.folder.write(STATE, oracles.state_of(self.oracle))\n\n    def _adopt",
-        new="\n    def _adopt",
-        tests="tests/search/test_driver.py -k 'ends_with_every_trial or death_before'",
+        old='needed = row["front"] or row is best',
+        new="needed = row is best",
+        tests="tests/search/test_driver.py -k others_are_not",
     ),
     Mutation(
         file="keras_resnext/search/oracles.py",
         old='keras_tuner.Objective(SCORE, "max")',
         new='keras_tuner.Objective(SCORE, "min")',
-        tests="tests/search/test_driver.py -k 'ends_with_every_trial and hyperband'",
+        tests="tests/search/test_driver.py -k goes_on_from_the_round_before",
     ),
     Mutation(
         file="keras_resnext/search/processes.py",

@@ -65,6 +65,12 @@ def test_hyperband_goes_on_from_the_round_before(space, at_once, tmp_path):
         assert spec["network"] == before["network"]
         total, past = (row["recipe"]["epochs"] for row in (spec, before))
         assert past < total == past + spec["epochs"] <= 9
+    first = Folder(tmp_path / "s").trials()[:9]
+    continued = {spec["previous"] for spec in later}
+    scores = {trial.id in continued: [] for trial in first}
+    for trial in first:
+        scores[trial.id in continued].append(trial.result["score"])
+    assert len(scores[True]) == 3 and min(scores[True]) >= max(scores[False])
 
 
 def test_what_came_of_a_trial_is_not_hidden_by_its_hyperparameters(space, at_once, tmp_path):
