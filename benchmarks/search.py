@@ -53,7 +53,7 @@ def main():
 def default_of(options):
     """The network that was not searched, by the default recipe, with the space's schedule."""
     schedule = load_space(options.space).training.schedule
-    return get_recipe("default").replace(
+    return get_recipe("sgd").replace(
         model=options.model, network=options.network, schedule=schedule
     )
 

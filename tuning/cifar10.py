@@ -5,6 +5,7 @@ keras-resnext tune --space tuning/cifar10.py --data tfds:cifar10 --output runs/t
 
 model = "ResNeXt35"
 budget = {"macs": "ResNeXt35", "tolerance": 0.05}
+recipe = "sgd"
 vary = {
     "cardinality": [1, 2, 4, 8, 16, 32],
     # Deep and narrow, or shallow and wide; where in the network the depth is.

@@ -5,6 +5,7 @@ keras-resnext tune --space tuning/digits.py --data digits --output runs/tune-dig
 
 model = "ResNeXt35"
 budget = {"macs": "ResNeXt35", "tolerance": 0.05}
+recipe = "sgd"
 vary = {
     "cardinality": [1, 2, 4, 8, 16],
     "weight_decay": {"low": 2e-6, "high": 2e-3, "scale": "log"},

@@ -5,6 +5,7 @@ keras-resnext tune --space tuning/fine_tuning.py --data FOLDER --output runs/tun
 
 model = "ResNeXt50"
 weights = "imagenet"
+recipe = "sgd"
 vary = {
     # The last stage that stays as it is; 0 is the stem.
     "freeze": [None, 0, 1, 2, 3],

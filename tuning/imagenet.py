@@ -6,6 +6,7 @@ keras-resnext tune --space tuning/imagenet.py --data tfds:imagenet2012 --oracle 
 
 model = "ResNeXt50"
 budget = {"macs": "ResNeXt50", "tolerance": 0.05}
+recipe = "sgd"
 vary = {
     "cardinality": [1, 2, 4, 8, 16, 32, 64],
     "blocks": [[3, 4, 6, 3], [3, 3, 9, 3], [2, 3, 9, 2], [4, 6, 4, 2], [2, 2, 2, 2]],

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--recipe", default="default", metavar="NAME", help="see recipes; or a .json file")
+    add("--recipe", metavar="NAME", help=_RECIPE_HELP)
     add("--model", metavar="NAME", help=_TRAINED_HELP)
     add("--data", default="digits", help=DATA_HELP)
     add("--weights", help=_WEIGHTS_HELP)
@@ -56,6 +56,9 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         help="change a field of the recipe (recipes NAME --json has all) or of the model's "
         "configuration (see info), any number of times",
     )
+
+
+_RECIPE_HELP = "see recipes; or a .json file; default: default, or sgd with --weights"
 
 
 _TRAINED_HELP = (
@@ -206,7 +209,8 @@ def _recipe(options: argparse.Namespace) -> tuple[str, "Recipe", dict]:
     from keras_resnext.training.recipe import split_overrides
     from keras_resnext.training.recipes import get_recipe
 
-    recipe = get_recipe(options.recipe)
+    # A rate that is right for random weights would undo pretrained ones.
+    recipe = get_recipe(options.recipe or ("sgd" if options.weights else "default"))
     name = options.model or recipe.model or variants.DEFAULT_MODEL
     if options.smoke:
         recipe = recipe.replace(model=options.model or recipe.model).smoke()

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from keras_resnext.checks import check_fields, choice, integer, number, optional
 from keras_resnext.search.folder import SEARCH, Folder
 from keras_resnext.search.oracles import ORACLES
-from keras_resnext.search.space import space_from
+from keras_resnext.search.space import FORMAT, space_from
 from keras_resnext.search.trial import OBJECTIVES
 from keras_resnext.training.recipes import get_recipe
 
@@ -73,17 +73,20 @@ def read_settings(folder: Folder) -> Settings:
     fields = folder.read(SEARCH)
     if fields is None:
         raise ValueError(f'The folder "{folder.path}" holds no search: {SEARCH} is missing.')
-    return Settings(**{**fields, "space": with_one_decay(fields["space"])})
+    return Settings(**{**fields, "space": in_todays_format(fields["space"])})
 
 
-def with_one_decay(space: Mapping) -> dict:
-    """Translate a space from before there was one weight decay with a convention.
+def in_todays_format(space: Mapping) -> dict:
+    """Translate a space from before there was one weight decay, and when the default was SGD.
 
     Its `weight_decay`, without `decoupled`, was decoupled; an `l2` beside that is the network's.
     """
-    names, fixed = {**space["vary"], **space["fixed"]}, dict(space["fixed"])
-    if "decoupled" in names:
+    if space.get("format") == FORMAT:
         return dict(space)
+    space = {**space, "format": FORMAT}
+    if space["recipe"] == "default":
+        space["recipe"] = "sgd"
+    names, fixed = {**space["vary"], **space["fixed"]}, dict(space["fixed"])
     if "weight_decay" in names:
         fixed["decoupled"] = None if names["weight_decay"] == 0 else True
     elif "l2" in names and not get_recipe(space["recipe"]).decouples:

@@ -16,6 +16,8 @@ from keras_resnext.search.parameters import COSTLY, NETWORK, TRAINING, Choice, R
 from keras_resnext.training.recipe import Recipe, check_no_l2
 from keras_resnext.training.recipes import get_recipe
 
+# Of what `Space.to_dict` returns: 2 since there is one weight decay and the default is not SGD.
+FORMAT = 2
 # What the search itself decides.
 DECIDED = {
     "seed": "each execution has its own",
@@ -71,9 +73,6 @@ class Space:
             if not isinstance(value, Mapping):
                 raise ValueError(f"`{name}` needs a dictionary. Received: {name}={value!r}")
             set_(name, _as_tuples(value))
-        names = {*self.vary, *self.fixed}
-        if "weight_decay" in names and "decoupled" not in names:
-            set_("fixed", {**self.fixed, "decoupled": None})  # see `settings.with_one_decay`
         if not self.vary:
             raise ValueError("`vary` is empty. Expected at least one hyperparameter to search.")
         if self.budget is not None:
@@ -133,7 +132,7 @@ class Space:
 
     def to_dict(self) -> dict:
         """Return the space as a file has it, in values that JSON can hold."""
-        return {row.name: getattr(self, row.name) for row in fields(self)}
+        return {"format": FORMAT, **{row.name: getattr(self, row.name) for row in fields(self)}}
 
     def _check_name(self, name: str) -> None:
         if name in DECIDED:
@@ -196,6 +195,7 @@ def load_space(path: str | Path) -> Space:
 def space_from(arguments: Mapping[str, object]) -> Space:
     """Return the space of some arguments; a `ValueError` names one that is unknown or missing."""
     valid = [row.name for row in fields(Space)]
+    arguments = {name: value for name, value in arguments.items() if name != "format"}
     for name in arguments:
         if name not in valid:
             raise ValueError(unknown("name", name, valid))

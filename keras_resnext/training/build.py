@@ -24,7 +24,7 @@ from keras_resnext.training.maps import activation_maps
 from keras_resnext.training.optimizers import build_optimizer, penalize
 from keras_resnext.training.plan import Plan, as_tested
 from keras_resnext.training.precision import precision
-from keras_resnext.training.recipe import LEARNING_RATE, Recipe
+from keras_resnext.training.recipe import Recipe, own_rate
 from keras_resnext.training.recipes import get_recipe
 from keras_resnext.training.schedules import learning_rate_schedule
 
@@ -160,7 +160,7 @@ def compile_recipe(
     """
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
     if recipe.learning_rate is None:
-        recipe = recipe.replace(learning_rate=LEARNING_RATE)
+        recipe = recipe.replace(learning_rate=own_rate(recipe.optimizer, batch_size=64))
     student = student or model
     freeze(student, recipe.freeze)
     penalize(student, 0.0 if recipe.decouples else recipe.decay / 2, recipe.decay_vectors)

@@ -5,6 +5,7 @@ imports Keras or TensorFlow, so that a wrong field is named at once.
 """
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import InitVar, asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -19,9 +20,10 @@ from keras_resnext.models import variants
 from keras_resnext.models.config import ResNetConfig
 from keras_resnext.models.inception_config import InceptionConfig
 
-LEARNING_RATE, LARGE_BATCH = 0.1, 256
-# What is decayed, decoupled, where a recipe says nothing of it.
-WEIGHT_DECAY = 5e-3
+# Of each optimizer where a recipe says nothing of it: the learning rate for a batch of 64, and the
+# decoupled weight decay.
+OWN_RATES = {"sgd": 0.1, "adam": 1e-3, "adamw": 3e-3, "lamb": 5e-3}
+OWN_DECAYS = {"sgd": 5e-3, "adam": 5e-3, "adamw": 0.05, "lamb": 0.02}
 # Of any family: a recipe may be for several, each of which takes what it has.
 NETWORK_FIELDS = sorted({f.name for kind in (ResNetConfig, InceptionConfig) for f in fields(kind)})
 
@@ -150,8 +152,11 @@ class Optimizer:
     Attributes:
         optimizer: str, "sgd" (with momentum), "adam", "adamw", or "lamb" (layer-wise steps, for
             large batches).
-        learning_rate: float, the highest, after the warm-up. Default: 0.1, the ResNet paper's, and
-            in proportion above its batch of 256.
+        learning_rate: float, the highest, after the warm-up. Default: the optimizer's own. That of
+            "sgd" is 0.1, the ResNet paper's, and in proportion above its batch of 256; the others'
+            (1e-3 for "adam", 3e-3 for "adamw", 5e-3 for "lamb", at a batch of 64) follow the
+            square root of the batch ("On the SDEs and Scaling Rules for Adaptive Gradient
+            Algorithms").
         reference_batch: int, the batch that `learning_rate` is meant for: with another, it is
             changed in proportion (the linear rule of "Accurate, Large Minibatch SGD", section
             2.1). None: it is taken as it is.
@@ -197,8 +202,8 @@ class Regularization:
     """What keeps the weights small and the network from leaning on a few of them.
 
     Attributes:
-        weight_decay: float, as papers and PyTorch print it: 1e-4 for ImageNet. Default: 5e-3,
-            decoupled.
+        weight_decay: float, as papers and PyTorch print it: 1e-4 for ImageNet. Default: 5e-3 for
+            "sgd" and "adam", 0.05 for "adamw", 0.02 for "lamb", decoupled.
         decoupled: bool. False: the decay is added to the gradient, as an L2 penalty of half the
             weight decay in the loss. True: each step takes `learning_rate * weight_decay` of the
             weight itself ("lamb": before the layer's step is scaled). Default: as the optimizer's
@@ -394,7 +399,7 @@ class Recipe(
     @property
     def decay(self) -> float:
         """The weight decay, in the convention of papers and PyTorch."""
-        return WEIGHT_DECAY if self.weight_decay is None else self.weight_decay
+        return OWN_DECAYS[self.optimizer] if self.weight_decay is None else self.weight_decay
 
     @property
     def decouples(self) -> bool:
@@ -472,7 +477,7 @@ class Recipe(
 
     def _learning_rate(self, batch_size: int) -> float:
         if self.learning_rate is None:
-            return LEARNING_RATE * max(1, batch_size / LARGE_BATCH)
+            return own_rate(self.optimizer, batch_size)
         return self.learning_rate * batch_size / (self.reference_batch or batch_size)
 
     def smoke(self) -> "Recipe":
@@ -491,6 +496,13 @@ class Recipe(
             image_size=64,
             test_size=self.test_size and 96,
         )
+
+
+def own_rate(optimizer: str, batch_size: int) -> float:
+    """Return the learning rate of an optimizer where a recipe gives none."""
+    if optimizer == "sgd":
+        return OWN_RATES["sgd"] * max(1, batch_size / 256)
+    return OWN_RATES[optimizer] * math.sqrt(batch_size / 64)
 
 
 def _tiny(model: str, changed: Mapping) -> dict:
@@ -619,7 +631,7 @@ def _with_one_decay(data: Mapping) -> dict:
     if "decoupled" in data or not data.keys() & {"weight_decay", "l2"}:
         return dict(data)
     data = dict(data)
-    l2, decay = data.pop("l2", 0.0), data.get("weight_decay", WEIGHT_DECAY)
+    l2, decay = data.pop("l2", 0.0), data.get("weight_decay", OWN_DECAYS["sgd"])
     if not l2:
         return {**data, "weight_decay": decay, "decoupled": True if decay else None}
     if not decay:

@@ -148,9 +148,14 @@ RECIPES = {
     name: replace(recipe, name=name)
     for name, recipe in {
         "default": Recipe(
-            about="What `train` does unless it is told otherwise.",
-            weight_decay=5e-3,
-            decoupled=True,
+            about="Right for a few thousand images and any network; what `train` does by default.",
+            network={"norm_momentum": 0.8},
+            optimizer="adamw",
+            schedule="cosine",
+            clip_norm=1.0,
+        ),
+        "sgd": Recipe(
+            about="SGD at 0.1, falling in a straight line; the default from pretrained weights.",
         ),
         "resnet": _IMAGENET,
         "resnext": _IMAGENET.replace(

@@ -170,7 +170,7 @@ class Session:
         if not is_baseline(self.model):
             fields = {**fitting(self.model, self.recipe.network), **self.network}
             configuration = asdict(variants.get(self.model).config.replace(**fields))
-        return {KEY: {**names, "recipe": asdict(self.recipe)}, "configuration": configuration}
+        return {KEY: names, "configuration": configuration}
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> "Session":
@@ -180,8 +180,10 @@ class Session:
             ValueError: If the folder holds no run that can be resumed.
         """
         check_resumable(folder)
-        names = read_json(Path(folder, CONFIG))[KEY]
-        recipe = from_fields(names.pop("recipe"))
+        config = read_json(Path(folder, CONFIG))
+        names = {key: value for key, value in config[KEY].items() if key != "recipe"}
+        # As it was resolved, so that a data set's other defaults in a later version change nothing.
+        recipe = from_fields(config["recipe"])
         if is_baseline(names["model"]) and "l2" in recipe.network:
             raise ValueError(
                 f'"{folder}" cannot be resumed: it has a decoupled weight_decay={recipe.decay} and '

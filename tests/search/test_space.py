@@ -9,7 +9,7 @@ from keras_resnext.applications import create_model
 from keras_resnext.models.complexity import complexity
 from keras_resnext.search.driver import search
 from keras_resnext.search.oracles import make_oracle
-from keras_resnext.search.settings import with_one_decay
+from keras_resnext.search.settings import in_todays_format
 from keras_resnext.search.space import Space, load_space, space_from
 
 TUNING = pathlib.Path(__file__).parents[2] / "tuning"
@@ -75,13 +75,13 @@ def test_ready_spaces_survive_being_written(path):
 def test_a_space_from_before_there_was_one_decay_means_what_it_did():
     old = {"model": "ResNeXt35", "budget": None, "weights": None, "recipe": "default"}
     old |= {"vary": {"l2": {"low": 1e-6, "high": 1e-3}}, "fixed": {"weight_decay": 0.0}}
-    candidates = space_from(with_one_decay(old)).on(32, 10)
+    candidates = space_from(in_todays_format(old)).on(32, 10)
     recipe = candidates.recipe_of(candidates.draw({"l2": 1e-4}))
     assert (recipe.decay, recipe.network) == (0.0, {"l2": 1e-4})
     decoupled = {**old, "vary": {"weight_decay": [1e-3, 1e-2]}, "fixed": {}}
-    recipe = space_from(with_one_decay(decoupled)).training.replace(weight_decay=1e-3)
-    assert space_from(with_one_decay(decoupled)).training.decouples
-    assert space_from(with_one_decay({**old, "recipe": "e0", "fixed": {}})).training.decay == 0
+    recipe = space_from(in_todays_format(decoupled)).training.replace(weight_decay=1e-3)
+    assert space_from(in_todays_format(decoupled)).training.decouples
+    assert space_from(in_todays_format({**old, "recipe": "e0", "fixed": {}})).training.decay == 0
     with pytest.raises(ValueError, match="A recipe has no `l2`"):
         search(space_from(old), "digits", "nowhere")
 

@@ -152,11 +152,11 @@ def test_the_record_finds_data_and_weights_from_any_folder(toy, tmp_path, monkey
 def test_a_session_is_read_back_from_its_folder(tmp_path):
     recipe = Recipe(network={"zero_gamma": True}, milestones=(0.5,), schedule="step")
     session = Session("ResNet20", "digits", 32, recipe, network={"blocks": (1, 1, 1)})
-    write_json(tmp_path / CONFIG, session.to_dict() | {"configuration": {}})
+    write_json(tmp_path / CONFIG, session.to_dict() | {"recipe": asdict(recipe)})
     (tmp_path / CHECKPOINT).touch()
     assert Session.from_folder(tmp_path) == session
     both = {"weight_decay": 5e-3, "l2": 1e-4}
     names = {"model": "keras:ResNet50", "data": "digits", "image_size": 32, "network": {}}
-    write_json(tmp_path / CONFIG, {"session": {**names, "weights": None, "recipe": both}})
+    write_json(tmp_path / CONFIG, {"session": {**names, "weights": None}, "recipe": both})
     with pytest.raises(ValueError, match="keras:ResNet50 takes no l2"):
         Session.from_folder(tmp_path)

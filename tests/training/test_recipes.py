@@ -103,6 +103,16 @@ def test_every_residual_network_has_a_tiny_form(name):
         assert (tiny.cardinality > 1) == (config.cardinality > 1)
 
 
+@pytest.mark.parametrize(
+    "optimizer, batch_size, rate",
+    [("sgd", 64, 0.1), ("sgd", 1024, 0.4), ("adamw", 16, 1.5e-3), ("adamw", 256, 6e-3)],
+)
+def test_an_optimizer_has_a_learning_rate_of_its_own_for_each_batch(optimizer, batch_size, rate):
+    dataset = load_dataset("digits")
+    recipe = Recipe(optimizer=optimizer, batch_size=batch_size).resolved(dataset)
+    assert recipe.learning_rate == pytest.approx(rate)
+
+
 def test_a_batch_for_no_learning_rate_is_refused():
     with pytest.raises(ValueError, match="`reference_batch` is the batch of a `learning_rate`"):
         Recipe(reference_batch=256)
@@ -116,7 +126,8 @@ def test_paths_are_kept_as_text():
 
 # As published, or as `train` has always done: the weight decay, and whether it is decoupled.
 DECAYS = {
-    "default": (5e-3, True),
+    "default": (0.05, True),
+    "sgd": (5e-3, True),
     "resnet": (1e-4, False),
     "resnext_cifar": (5e-4, False),
     "e12": (1e-4, False),
@@ -140,8 +151,7 @@ def test_a_weight_decay_of_ones_own_is_applied_as_the_optimizers_paper_does():
         assert Recipe(optimizer=optimizer, **decay).decouples is decoupled
         own = get_recipe("default").replace(optimizer=optimizer, **decay)
         assert (own.decay, own.decouples) == (1e-4, decoupled)
-        kept = get_recipe("default").replace(optimizer=optimizer)
-        assert (kept.decay, kept.decouples) == (5e-3, True)
+        assert get_recipe("default").replace(optimizer=optimizer).decouples
     assert Recipe(decoupled=True, **decay).replace(ema=0.9).decouples
     for given in ({"l2": 5e-4}, {"l2": 5e-4, "weight_decay": 1e-4}):
         with pytest.raises(ValueError, match="Write weight_decay=0.001"):
