@@ -148,7 +148,7 @@ RECIPES = {
     name: replace(recipe, name=name)
     for name, recipe in {
         "default": Recipe(
-            about="What `train` does unless it is told otherwise.",
+            about="What `train` does by default.",
             weight_decay=5e-3,
             decoupled=True,
         ),
