@@ -60,8 +60,9 @@ def residual_block(net: Primitives, x: Map, place: Place) -> Map:
     """ReLU(shortcut(x) + attention(BN(branch(x))))."""
     if net.config.preactivation:
         return preactivation_block(net, x, place)
-    branch = BLOCKS[net.config.block].branch
-    y, last = branch(net, x, place)
+    block = BLOCKS[net.config.block]
+    y = block.branch(net, x, place)
+    last = f"{place.name}_conv{block.depth}"
     y = net.norm_drop(y, last, place.drop_block, zeros=net.config.zero_gamma)
     y = joined(net, x, x, y, place)
     return net.relu(y, f"{place.name}_out") if place.activates else y
@@ -70,7 +71,7 @@ def residual_block(net: Primitives, x: Map, place: Place) -> Map:
 def preactivation_block(net: Primitives, x: Map, place: Place) -> Map:
     """shortcut(x') + attention(branch(x')), x' = ReLU(BN(x))."""
     active = net.norm_relu(x, f"{place.name}_preact")
-    y, _ = BLOCKS[net.config.block].branch(net, active, place)
+    y = BLOCKS[net.config.block].branch(net, active, place)
     return joined(net, x, active, y, place)
 
 
@@ -85,22 +86,20 @@ def joined(net: Primitives, x: Map, active: Map, y: Map, place: Place) -> Map:
     return y if shortcut is None else net.add([shortcut, y], f"{place.name}_add")
 
 
-def basic(net: Primitives, x: Map, place: Place) -> tuple[Map, str]:
-    """[3x3, BN, ReLU, 3x3](x), and the name of the last convolution."""
-    last = f"{place.name}_conv2"
+def basic(net: Primitives, x: Map, place: Place) -> Map:
+    """[3x3, BN, ReLU, 3x3](x)."""
     at = Middle(f"{place.name}_conv1", place.planes, place.strides, 1, place.drop_block)
-    y = middle(net, x, at)
-    return net.convolution(y, place.planes, 3, last), last
+    return net.convolution(middle(net, x, at), place.planes, 3, f"{place.name}_conv2")
 
 
-def bottleneck(net: Primitives, x: Map, place: Place) -> tuple[Map, str]:
-    """[1x1, BN, ReLU, 3x3 of C groups, BN, ReLU, 1x1](x), and the name of the last convolution."""
-    config, last = net.config, f"{place.name}_conv3"
+def bottleneck(net: Primitives, x: Map, place: Place) -> Map:
+    """[1x1, BN, ReLU, 3x3 of C groups, BN, ReLU, 1x1](x)."""
+    config = net.config
     width, groups = config.width(place.planes), config.cardinality
     if config.form != "c":
-        return BRANCHED_FORMS[config.form](net, x, place, width // groups, last), last
+        return BRANCHED_FORMS[config.form](net, x, place, width // groups)
     y = _first_and_middle(net, x, place, width, groups)
-    return net.convolution(y, config.channels(place.planes), 1, last), last
+    return net.convolution(y, config.channels(place.planes), 1, f"{place.name}_conv3")
 
 
 def _first_and_middle(net: Primitives, x: Map, place: Place, width: int, groups: int) -> Map:
@@ -113,7 +112,7 @@ def _first_and_middle(net: Primitives, x: Map, place: Place, width: int, groups:
     return middle(net, y, at)
 
 
-def summed_branches(net: Primitives, x: Map, place: Place, width: int, last: str) -> Map:
+def summed_branches(net: Primitives, x: Map, place: Place, width: int) -> Map:
     """The sum of C branches, [1x1, BN, ReLU, 3x3, BN, ReLU, 1x1](x) each."""
     outputs = net.config.channels(place.planes)
     paths = [
@@ -123,11 +122,11 @@ def summed_branches(net: Primitives, x: Map, place: Place, width: int, last: str
     return net.add(paths, f"{place.name}_paths") if len(paths) > 1 else paths[0]
 
 
-def concatenated_branches(net: Primitives, x: Map, place: Place, width: int, last: str) -> Map:
+def concatenated_branches(net: Primitives, x: Map, place: Place, width: int) -> Map:
     """1x1(the concatenation of C branches, [1x1, BN, ReLU, 3x3, BN, ReLU](x) each)."""
     paths = _branches(net, x, place, width)
     y = net.concatenate(paths, f"{place.name}_paths") if len(paths) > 1 else paths[0]
-    return net.convolution(y, net.config.channels(place.planes), 1, last)
+    return net.convolution(y, net.config.channels(place.planes), 1, f"{place.name}_conv3")
 
 
 def _branches(net: Primitives, x: Map, place: Place, width: int) -> list[Map]:
@@ -211,20 +210,19 @@ class Block:
     """A kind of residual block.
 
     Args:
-        branch: function `(net, x, place)` that returns the branch without its last norm, and the
-            name of its last convolution.
+        branch: function `(net, x, place)` to the branch without its last norm.
         middle: function `(net, x, at)` that makes the `Middle`.
         timm: dict from our name of a layer inside a block to timm's, None if timm has no such
             network.
         width: function `(planes, d, groups)` to the channels of the middle, where `d` is the
             width of a group in these planes.
         expansion: int, a block's output channels, in planes.
-        depth: int, the layers with weights on the main path.
+        depth: int, the layers with weights on the main path; the number of the last convolution.
         problems: function from a configuration to the sentences that say why it describes no
             network of such blocks.
     """
 
-    branch: Callable[..., tuple[Map, str]]
+    branch: Callable[..., Map]
     middle: Callable[..., Map]
     timm: Mapping[str, str] | None
     width: Callable[[int, int, int], int]

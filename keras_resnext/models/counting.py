@@ -98,7 +98,6 @@ class Counts(Primitives):
         padding: str = "torch",
         use_bias: bool | None = None,
     ) -> Shape:
-        """Add a kernel, and its bias if it has one."""
         height, width = _window(x, kernel_size, strides, padding, dilation)
         rows, columns = _pair(kernel_size)
         weights = rows * columns * (x[2] // groups) * filters
@@ -108,7 +107,6 @@ class Counts(Primitives):
         return height, width, filters
 
     def norm(self, x: Shape, name: str, zeros: bool = False, scale: bool = True) -> Shape:
-        """Add scale and shift, mean and variance."""
         self.trainable += 2 * x[2] if scale else x[2]
         self.fixed += 2 * x[2]
         return x
@@ -121,7 +119,6 @@ class Counts(Primitives):
         activation: str | None = None,
         use_bias: bool = True,
     ) -> Shape:
-        """Add a matrix, and its bias if it has one."""
         weights = x[2] * units
         self.trainable += weights + units if use_bias else weights
         self.macs += weights
@@ -139,11 +136,9 @@ class Counts(Primitives):
         return formula(self, x)
 
     def channels(self, x: Shape) -> int:
-        """Return the number of channels."""
         return x[2]
 
     def relu(self, x: Shape, *_: object, **__: object) -> Shape:
-        """Add nothing."""
         return x
 
     activation = scale = scaled_add = dropout = relu
@@ -151,48 +146,38 @@ class Counts(Primitives):
     def max_pool(
         self, x: Shape, size: Size, strides: int, name: str, padding: str = "valid"
     ) -> Shape:
-        """Return the shape that is left."""
         return (*_window(x, size, strides, padding), x[2])
 
     average_pool = max_pool
 
     def blur_pool(self, x: Shape, strides: int, name: str) -> Shape:
-        """Return the shape that is left."""
         return (*_window(x, 1, strides, "same"), x[2])
 
     def mean(self, x: Shape, name: str) -> Shape:
-        """Return the shape of a vector."""
         return 1, 1, x[2]
 
     def flatten(self, x: Shape, name: str) -> Shape:
-        """Return the shape of a vector."""
         return 1, 1, x[0] * x[1] * x[2]
 
     def zero_pad(self, x: Shape, border: int | tuple[tuple[int, int], ...], name: str) -> Shape:
-        """Return the shape with its border."""
         if isinstance(border, int):
             border = ((border, border), (border, border))
         rows, columns = ((pair, pair) if isinstance(pair, int) else pair for pair in border)
         return x[0] + sum(rows), x[1] + sum(columns), x[2]
 
     def zero_channels(self, x: Shape, count: int, name: str) -> Shape:
-        """Return the shape with more channels."""
         return x[0], x[1], x[2] + count
 
     def add(self, maps: Sequence[Shape], name: str) -> Shape:
-        """Add nothing."""
         return maps[0]
 
     def upsample_add(self, small: Shape, large: Shape, name: str) -> Shape:
-        """Return the larger shape."""
         return large
 
     def concatenate(self, maps: Sequence[Shape], name: str) -> Shape:
-        """Return the shape of all channels."""
         return maps[0][0], maps[0][1], sum(x[2] for x in maps)
 
     def split(self, x: Shape, parts: int) -> Sequence[Shape]:
-        """Return the shapes of equal shares."""
         return [(x[0], x[1], x[2] // parts)] * parts
 
     def drop_path(self, x: Shape, *_: object, **__: object) -> Shape:

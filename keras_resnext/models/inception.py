@@ -56,7 +56,8 @@ def _module(net: Primitives, x: Map, module: Module, name: str, stage: int) -> M
     config = net.config
     if module.kind not in RESIDUAL_MODULES:
         return inception(net, x, module, name)
-    if config.linear_last and name == list(config.modules)[-1]:
+    last = f"stage{len(config.stages) + 1}_block{len(config.stages[-1])}"
+    if config.linear_last and name == last:
         return inception_residual(net, x, module, name, 1.0, activation=False)
     return inception_residual(net, x, module, name, config.residual_scales[stage - 2])
 

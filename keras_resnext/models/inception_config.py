@@ -308,6 +308,7 @@ def stem_modules(config: InceptionConfig) -> tuple:
     )
 
 
+@functools.cache
 def module_paths(module: Module) -> tuple:
     """Return the paths of a module, of steps named `branch2_conv1` with their filters.
 

@@ -50,7 +50,6 @@ class KerasLayers(Primitives):
         )(x)
 
     def norm(self, x: Tensor, name: str, zeros: bool = False, scale: bool = True) -> Tensor:
-        """Normalize a batch."""
         return own.BatchNormalization(
             axis=channel_axis(),
             momentum=self.config.norm_momentum,
@@ -71,7 +70,6 @@ class KerasLayers(Primitives):
         activation: str | None = None,
         use_bias: bool = True,
     ) -> Tensor:
-        """Multiply a vector by a matrix."""
         return layers.Dense(
             units, activation, use_bias, kernel_regularizer=self._regularizer(), name=name
         )(x)
@@ -89,50 +87,40 @@ class KerasLayers(Primitives):
         return make(**arguments, kernel_regularizer=self._regularizer(), name=name)(x)
 
     def channels(self, x: Tensor) -> int:
-        """Return the number of channels."""
         return x.shape[channel_axis()]
 
     def relu(self, x: Tensor, name: str) -> Tensor:
-        """Return the positive part."""
         return layers.ReLU(name=name)(x)
 
     def activation(self, x: Tensor, function: str, name: str) -> Tensor:
-        """Apply an activation."""
         return layers.Activation(function, name=name)(x)
 
     def max_pool(
         self, x: Tensor, size: Size, strides: int, name: str, padding: str = "valid"
     ) -> Tensor:
-        """Take the maximum over windows."""
         return layers.MaxPooling2D(size, strides, padding, name=name)(x)
 
     def average_pool(
         self, x: Tensor, size: Size, strides: int, name: str, padding: str = "valid"
     ) -> Tensor:
-        """Take the mean over windows."""
         return layers.AveragePooling2D(size, strides, padding, name=name)(x)
 
     def blur_pool(self, x: Tensor, strides: int, name: str) -> Tensor:
-        """Blur, then subsample."""
         return own.BlurPool2D(strides, name=name)(x)
 
     def mean(self, x: Tensor, name: str) -> Tensor:
-        """Return the vector of the channels' means."""
         return layers.GlobalAveragePooling2D(name=name)(x)
 
     def flatten(self, x: Tensor, name: str) -> Tensor:
-        """Return the vector of all pixels."""
         return layers.Flatten(name=name)(x)
 
     def scale(self, x: Tensor, gates: Tensor, name: str) -> Tensor:
-        """Multiply each channel by its gate."""
         shape = [1, 1, 1]
         shape[channel_axis() % 4 - 1] = -1
         gates = layers.Reshape(shape, name=f"{name}_gates")(gates)
         return layers.Multiply(name=name)([x, gates])
 
     def zero_pad(self, x: Tensor, border: int | tuple[tuple[int, int], ...], name: str) -> Tensor:
-        """Put zeros around the image."""
         return layers.ZeroPadding2D(border, name=name)(x)
 
     def zero_channels(self, x: Tensor, count: int, name: str) -> Tensor:
@@ -144,35 +132,27 @@ class KerasLayers(Primitives):
         return layers.ZeroPadding2D(padding, data_format=data_format, name=name)(x)
 
     def add(self, maps: Sequence[Tensor], name: str) -> Tensor:
-        """Return the sum of feature maps."""
         return layers.Add(name=name)(maps)
 
     def scaled_add(self, x: Tensor, y: Tensor, factor: float, name: str) -> Tensor:
-        """Return `x + factor * y`."""
         return own.ScaledAdd(factor, name=name)([x, y])
 
     def upsample_add(self, small: Tensor, large: Tensor, name: str) -> Tensor:
-        """Return the sum of two feature maps, the first of half the height and width."""
         return own.UpsampleAdd(name=name)([small, large])
 
     def concatenate(self, maps: Sequence[Tensor], name: str) -> Tensor:
-        """Return the channels of all feature maps."""
         return layers.Concatenate(channel_axis(), name=name)(maps)
 
     def split(self, x: Tensor, parts: int) -> Sequence[Tensor]:
-        """Return equal shares of the channels."""
         return ops.split(x, parts, axis=channel_axis())
 
     def dropout(self, x: Tensor, rate: float, name: str) -> Tensor:
-        """Drop entries of a vector."""
         return layers.Dropout(rate, name=name)(x)
 
     def drop_path(self, x: Tensor, rate: float, name: str) -> Tensor:
-        """Drop a branch for whole images."""
         return own.DropPath(rate, self.config.drop_steps, name=name)(x)
 
     def drop_block(self, x: Tensor, scale: float, name: str) -> Tensor:
-        """Drop squares."""
         return own.DropBlock2D(
             self.config.drop_block,
             self.config.drop_block_size,
