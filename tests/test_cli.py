@@ -15,6 +15,7 @@ import pytest
 from keras_resnext import cli
 from keras_resnext.cli import search, shared, training
 from keras_resnext.models import variants
+from keras_resnext.training.recipe import SECTIONS
 from keras_resnext.training.recipes import RECIPES
 from keras_resnext.training.run_folder import EVENTS, RUN_FILES
 
@@ -228,6 +229,7 @@ def test_recipes(capsys):
     }
     code, out, _ = call(capsys, "recipes", "A3")
     assert code == 0 and "lamb" in out and "Wightman" in out
+    assert all(f" {section.__name__} " in out for section in SECTIONS)
     code, out, _ = call(capsys, "recipes", "a3", "--json")
     assert json.loads(out)["learning_rate"] == 8e-3
 
@@ -266,7 +268,7 @@ def test_train_by_arguments(toy, tmp_path, capsys, monkeypatch):
     config = json.loads((output / "config.json").read_text())
     assert (summary["model"], summary["epochs"]) == ("ResNet20", 2)
     assert f"{summary['test_top1']:.2%}" in out
-    assert "images a second" in out and f"Saved in {output}: " in out
+    assert "images per second" in out and f"Saved in {output}: " in out
     assert config["recipe"]["batch_size"] == 16 and config["recipe"]["seed"] == 3
     assert config["command"].startswith("keras-resnext train --model ResNet20")
     assert config["configuration"]["cardinality"] == variants.get("ResNet20").config.cardinality

@@ -5,7 +5,8 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING
 
 from keras_resnext.checks import check, integer
 from keras_resnext.cli.shared import (
@@ -26,6 +27,9 @@ from keras_resnext.cli.shared import (
     override,
     print_json,
 )
+
+if TYPE_CHECKING:
+    from keras_resnext.training.recipe import Recipe
 
 
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,7 +90,7 @@ STRATEGIES = ("auto", "none", "mirrored", "multi_worker")
 # An argument each for what is changed most: name, type, metavar, help. The default is the recipe's.
 RECIPE_ARGUMENTS = (
     ("epochs", int, "N", "passes over the training images"),
-    ("batch-size", int, "N", "images an update of the weights"),
+    ("batch-size", int, "N", "images per update of the weights"),
     ("accumulate", int, "N", "parts that a batch is computed in, to save memory"),
     ("image-size", int, "PIXELS", "of the training images"),
     ("precision", str, "NAME", "float32, mixed_float16, mixed_bfloat16 or auto"),
@@ -99,8 +103,8 @@ RECIPE_ARGUMENTS = (
     ("mixing", str, "NAMES", MIXING_HELP),
     ("ema", float, "X", "share that an average of the weights keeps at each update"),
     ("teacher", str, "FILE", "a model to learn from: a .keras file, or a run"),
-    ("freeze", int, "STAGE", "keep the stem (0) to stage STAGE as they are"),
-    ("stage-decay", float, "X", "what each stage's learning rate is of that above it"),
+    ("freeze", int, "STAGE", "freeze the stem (0) to stage STAGE"),
+    ("stage-decay", float, "X", "learning rate of each stage as a share of the next one's"),
     ("seed", int, "N", "of weights, order and augmentation"),
 )
 
@@ -196,8 +200,8 @@ def _report(summary: dict) -> int:
     return INTERRUPTED if summary["interrupted"] else 0
 
 
-def _recipe(options: argparse.Namespace) -> tuple:
-    """The network's name, the recipe with what was asked for, and the configuration's fields."""
+def _recipe(options: argparse.Namespace) -> tuple[str, "Recipe", dict]:
+    """Return the network's name, the recipe as changed, and the fields of its configuration."""
     from keras_resnext.models import variants
     from keras_resnext.training.recipe import split_overrides
     from keras_resnext.training.recipes import get_recipe
@@ -213,10 +217,10 @@ def _recipe(options: argparse.Namespace) -> tuple:
     given |= {"cache": options.cache and cache_of(options), "memory_budget": budget_of(options)}
     given |= {"on_error": options.on_error}
     changed = {key: value for key, value in given.items() if value is not None}
-    fields, network = split_overrides(dict(override(text) for text in options.overrides))
-    for key in fields.keys() & changed.keys():
+    own, network = split_overrides(dict(override(text) for text in options.overrides))
+    for key in own.keys() & changed.keys():
         raise ValueError(f"Both --{key.replace('_', '-')} and --set {key} are given. Give one.")
-    return name, recipe.replace(**changed, **fields), network
+    return name, recipe.replace(**changed, **own), network
 
 
 def _is_for_thumbnails(name: str) -> bool:
@@ -225,8 +229,8 @@ def _is_for_thumbnails(name: str) -> bool:
     return not name.lower().startswith(BASELINE) and variants.get(name).input_size < SMALL
 
 
-def _trained_model(name: str, recipe, network: dict) -> tuple[str, int]:
-    """The network's name as its table has it, and the edge of its training images."""
+def _trained_model(name: str, recipe: "Recipe", network: dict) -> tuple[str, int]:
+    """Return the network's name as its table has it, and the edge of its training images."""
     from keras_resnext.models import variants
     from keras_resnext.training.recipe import check_overrides
 
@@ -260,12 +264,12 @@ def _summary_rows(summary: dict) -> Iterator[tuple[str, str]]:
         yield "test top-5", f"{summary['test_top5']:.2%}"
     yield "epochs", str(summary["epochs"])
     if summary["images_per_second"] is not None:
-        yield "training", f"{summary['images_per_second']:,.0f} images a second"
+        yield "training", f"{summary['images_per_second']:,.0f} images per second"
     if summary["waiting_for_data"] is not None:
         yield "waiting for data", f"{summary['waiting_for_data']:.1%} of it"
     yield "time", f"{summary['seconds']:.1f} seconds"
     yield "parameters", f"{summary['parameters'] / 1e6:.2f} M"
-    yield "multiply-adds", f"{summary['macs'] / 1e9:.3f} G an image"
+    yield "multiply-adds", f"{summary['macs'] / 1e9:.3f} G per image"
 
 
 def _recipes_arguments(parser: argparse.ArgumentParser) -> None:
@@ -274,16 +278,21 @@ def _recipes_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _recipes(options: argparse.Namespace) -> int:
-    from keras_resnext.training import recipes
+    from keras_resnext.training.recipe import changes
+    from keras_resnext.training.recipes import RECIPES, get_recipe
 
-    if options.name:
-        _SHOW_RECIPE[options.json](recipes.get_recipe(options.name))
+    if options.name and options.json:
+        print_json(asdict(get_recipe(options.name)))
+    elif options.name:
+        _print_recipe(get_recipe(options.name))
+    elif options.json:
+        print_json([changes(recipe) for recipe in RECIPES.values()])
     else:
-        _SHOW_RECIPES[options.json]([recipes.get_recipe(n) for n in recipes.list_recipes()])
+        _print_recipes(list(RECIPES.values()))
     return 0
 
 
-def _print_recipes(found: Sequence) -> None:
+def _print_recipes(recipes: Sequence["Recipe"]) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -291,30 +300,30 @@ def _print_recipes(found: Sequence) -> None:
     table.add_column("recipe", no_wrap=True)
     for heading in ("model", "epochs", "batch", "about"):
         table.add_column(heading)
-    for recipe in found:
+    for recipe in recipes:
         numbers = (recipe.model, recipe.epochs, recipe.batch_size)
         shown = ("" if value is None else str(value) for value in numbers)
         table.add_row(recipe.name, *shown, recipe.about)
     Console().print(table)
 
 
-def _print_recipe(recipe) -> None:
+def _print_recipe(recipe: "Recipe") -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from keras_resnext.training.recipe import SECTIONS, changes
+
     table = Table(title=recipe.name, title_justify="left", show_header=False)
-    own = _recipe_fields(recipe)
-    for name, value in asdict(recipe).items():
-        if name != "name" and (value or name in own):
-            table.add_row(name, str(value), style="bold" if name in own else "dim")
+    own = changes(recipe)
+    for section in SECTIONS:
+        table.add_section()
+        table.add_row(section.__name__, style="italic")
+        for name in (row.name for row in fields(section)):
+            value = getattr(recipe, name)
+            if name != "name" and (value or name in own):
+                table.add_row(f"  {name}", str(value), style="bold" if name in own else "dim")
     Console().print(table)
-    print("Bold: other than in the default. Change with --set FIELD=VALUE, the model with --model.")
-
-
-def _recipe_fields(recipe) -> dict:
-    from keras_resnext.training.recipe import changes
-
-    return changes(recipe)
+    print("Bold: not as in the default. Change with --set FIELD=VALUE, the model with --model.")
 
 
 def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
@@ -328,46 +337,38 @@ def _doctor(options: argparse.Namespace) -> int:
         from keras_resnext.training.environment import devices
 
         devices()
-    _SHOW_HEALTH[options.json](examine(measure=not options.quick))
+    health = examine(measure=not options.quick)
+    if options.json:
+        print_json(health)
+    else:
+        _print_health(health)
     return 0
 
 
-def _print_health(found: dict) -> None:
+def _print_health(health: dict) -> None:
     from rich.console import Console
     from rich.table import Table
 
     table = Table(show_header=False)
-    for name, version in found["versions"].items():
+    for name, version in health["versions"].items():
         table.add_row(name, version)
     table.add_section()
-    table.add_row("backend", found["backend"])
-    table.add_row("device", found["device"])
-    table.add_row("processor has bfloat16", _YES_OR_NO[found["bfloat16"]])
-    table.add_row("TensorFlow uses oneDNN", _YES_OR_NO[found["onednn"]])
+    table.add_row("backend", health["backend"])
+    table.add_row("device", health["device"])
+    table.add_row("processor has bfloat16", _YES_OR_NO[health["bfloat16"]])
+    table.add_row("TensorFlow uses oneDNN", _YES_OR_NO[health["onednn"]])
     table.add_section()
-    table.add_row("--precision auto takes", found["precision"])
-    table.add_row("--strategy auto takes", found["strategy"])
-    for dtype, milliseconds in found["milliseconds"].items():
-        table.add_row(f"3x3, 56x56x128, 32 groups, {dtype}", f"{milliseconds:.1f} ms a step")
+    table.add_row("--precision auto takes", health["precision"])
+    table.add_row("--strategy auto takes", health["strategy"])
+    for dtype, milliseconds in health["milliseconds"].items():
+        table.add_row(f"3x3, 56x56x128, 32 groups, {dtype}", f"{milliseconds:.1f} ms per step")
     Console().print(table)
-    for text, thread in found["faults"]:
+    for text, thread in health["faults"]:
         print(f"- {text}" + (f" ({thread})" if thread else ""))
 
 
 _YES_OR_NO = {True: "yes", False: "no", None: "-"}
-_SHOW_HEALTH = {False: _print_health, True: print_json}
 
-
-_SHOW_RECIPES = {
-    False: _print_recipes,
-    True: lambda found: print_json([_recipe_fields(recipe) for recipe in found]),
-}
-
-
-_SHOW_RECIPE = {
-    False: _print_recipe,
-    True: lambda recipe: print_json(asdict(recipe)),
-}
 
 COMMANDS = (
     Command("train", "Train a network on images.", _train_arguments, _train),

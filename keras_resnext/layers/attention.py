@@ -3,7 +3,7 @@
 import functools
 
 import keras
-from keras import ops
+from keras import KerasTensor, ops
 
 from keras_resnext.channels import neighbors, reduced_channels
 from keras_resnext.checks import Rule, check, integer, optional
@@ -54,10 +54,8 @@ class SqueezeExcite(_Attention):
         **kwargs: Arguments of `ImageLayer` and `keras.layers.Layer`.
 
     Input shape:
-        `(batch, height, width, channels)`, or channels first, depending on `data_format`.
-
-    Output shape:
-        Same as the input.
+        `(batch, height, width, channels)`, or channels first, depending on `data_format`. The
+        output has the same shape.
 
     Reference:
         [Hu et al., 2018](https://arxiv.org/abs/1709.01507)
@@ -90,7 +88,7 @@ class SqueezeExcite(_Attention):
             channels, reduced, "expand", activation="sigmoid", use_bias=self.use_bias
         )
 
-    def call(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
+    def call(self, inputs: KerasTensor) -> KerasTensor:
         axes = self.spatial_axes
         return _scaled(inputs, self.expand(self.reduce(_means(inputs, axes))), axes)
 
@@ -111,10 +109,8 @@ class EfficientChannelAttention(_Attention):
         **kwargs: Arguments of `ImageLayer` and `keras.layers.Layer`.
 
     Input shape:
-        `(batch, height, width, channels)`, or channels first, depending on `data_format`.
-
-    Output shape:
-        Same as the input.
+        `(batch, height, width, channels)`, or channels first, depending on `data_format`. The
+        output has the same shape.
 
     Reference:
         [Wang et al., 2020](https://arxiv.org/abs/1910.03151)
@@ -148,7 +144,7 @@ class EfficientChannelAttention(_Attention):
         )
         self.conv.build((None, channels, 1))
 
-    def call(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
+    def call(self, inputs: KerasTensor) -> KerasTensor:
         gates = self.conv(ops.expand_dims(_means(inputs, self.spatial_axes), -1))
         return _scaled(inputs, ops.squeeze(gates, -1), self.spatial_axes)
 
@@ -217,7 +213,7 @@ class SelectiveKernel(_Attention):
         self.norm.build((None, reduced))
         self.select = self._dense(channels * len(input_shape), reduced, "select", use_bias=False)
 
-    def call(self, inputs: list, training: bool | None = None) -> keras.KerasTensor:
+    def call(self, inputs: list, training: bool | None = None) -> KerasTensor:
         axes = self.spatial_axes
         total = functools.reduce(ops.add, (_means(branch, axes) for branch in inputs))
         hidden = ops.relu(self.norm(self.reduce(total), training=training))
@@ -234,17 +230,17 @@ class SelectiveKernel(_Attention):
         return {**super().get_config(), **own}
 
 
-def _means(inputs: keras.KerasTensor, axes: tuple) -> keras.KerasTensor:
+def _means(inputs: KerasTensor, axes: tuple) -> KerasTensor:
     """Return the means over height and width, `(batch, channels)`."""
     return ops.cast(ops.mean(_widened(inputs), axis=axes), inputs.dtype)
 
 
-def _scaled(inputs: keras.KerasTensor, gates: keras.KerasTensor, axes: tuple) -> keras.KerasTensor:
+def _scaled(inputs: KerasTensor, gates: KerasTensor, axes: tuple) -> KerasTensor:
     """Multiply each channel of an image by its gate, of shape `(batch, channels)`."""
     return inputs * ops.cast(ops.expand_dims(gates, axes), inputs.dtype)
 
 
-def _widened(x: keras.KerasTensor) -> keras.KerasTensor:
+def _widened(x: KerasTensor) -> KerasTensor:
     """Return `x` in at least float32: half precision has too few digits for a sum."""
     half = keras.backend.standardize_dtype(x.dtype) in ("float16", "bfloat16")
     return ops.cast(x, "float32") if half else x

@@ -1,7 +1,7 @@
 """Batch normalization by TensorFlow's fused op."""
 
 import keras
-from keras import ops
+from keras import KerasTensor, ops
 
 from keras_resnext.layers import backends
 
@@ -31,11 +31,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
     """
 
     def call(
-        self,
-        inputs: keras.KerasTensor,
-        training: bool | None = None,
-        mask: keras.KerasTensor | None = None,
-    ) -> keras.KerasTensor:
+        self, inputs: KerasTensor, training: bool | None = None, mask: KerasTensor | None = None
+    ) -> KerasTensor:
         data_format = {3: "channels_last", 1: "channels_first"}.get(self.axis % len(inputs.shape))
         if not self._can_fuse(inputs, mask, data_format):
             return super().call(inputs, training=training, mask=mask)
@@ -61,10 +58,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         return outputs
 
     def _can_fuse(
-        self,
-        inputs: keras.KerasTensor,
-        mask: keras.KerasTensor | None,
-        data_format: str | None,
+        self, inputs: KerasTensor, mask: KerasTensor | None, data_format: str | None
     ) -> bool:
         if keras.backend.backend() != "tensorflow" or self.renorm or mask is not None:
             return False

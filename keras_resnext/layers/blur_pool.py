@@ -1,7 +1,7 @@
 """Downsampling that blurs first, so that a shifted image gives a shifted output."""
 
 import keras
-from keras import ops
+from keras import KerasTensor, ops
 
 from keras_resnext.checks import check, integer
 from keras_resnext.layers.image_layer import ImageLayer
@@ -38,7 +38,7 @@ class BlurPool2D(ImageLayer):
         check("strides", strides, integer(1))
         self.strides = strides
 
-    def call(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
+    def call(self, inputs: KerasTensor) -> KerasTensor:
         # [1, 2, 1] / 4 is the mean of two neighbors, twice. Pooling has a fast kernel and
         # gradient on a CPU, depthwise convolution has not.
         x = self._reflected(inputs)
@@ -46,7 +46,7 @@ class BlurPool2D(ImageLayer):
             x = ops.average_pool(x, 2, strides, padding="valid", data_format=self.data_format)
         return x
 
-    def _reflected(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
+    def _reflected(self, inputs: KerasTensor) -> KerasTensor:
         for axis in self.spatial_axes:
             # A single pixel has no neighbor to reflect: it is its own.
             second = 0 if inputs.shape[axis] == 1 else 1
@@ -65,5 +65,5 @@ class BlurPool2D(ImageLayer):
         return {**super().get_config(), "strides": self.strides}
 
 
-def _slice(x: keras.KerasTensor, axis: int, begin: int, end: int | None) -> keras.KerasTensor:
+def _slice(x: KerasTensor, axis: int, begin: int, end: int | None) -> KerasTensor:
     return x[(slice(None),) * axis + (slice(begin, end),)]

@@ -1,7 +1,7 @@
 """DropBlock: dropout of square regions."""
 
 import keras
-from keras import ops
+from keras import KerasTensor, ops
 
 from keras_resnext.checks import check, integer, number
 from keras_resnext.layers.image_layer import ImageLayer
@@ -28,10 +28,8 @@ class DropBlock2D(ScheduledDrop, ImageLayer):
         **kwargs: Arguments of `ImageLayer` and `keras.layers.Layer`.
 
     Input shape:
-        `(batch, height, width, channels)`, or channels first, depending on `data_format`.
-
-    Output shape:
-        Same as the input.
+        `(batch, height, width, channels)`, or channels first, depending on `data_format`. The
+        output has the same shape.
 
     References:
         [Ghiasi et al., 2018](https://arxiv.org/abs/1810.12890),
@@ -60,14 +58,14 @@ class DropBlock2D(ScheduledDrop, ImageLayer):
         self.block_size = block_size
         self.scale = scale
 
-    def drop(self, inputs: keras.KerasTensor, rate: keras.KerasTensor) -> keras.KerasTensor:
+    def drop(self, inputs: KerasTensor, rate: KerasTensor) -> KerasTensor:
         kept = 1.0 - self._dropped(inputs, rate)
         # The maximum is for a map that is dropped as a whole.
         count = ops.cast(ops.size(kept), "float32")
         scale = count / ops.maximum(ops.sum(kept), 1.0)
         return inputs * ops.cast(kept * scale, inputs.dtype)
 
-    def _dropped(self, inputs: keras.KerasTensor, rate: keras.KerasTensor) -> keras.KerasTensor:
+    def _dropped(self, inputs: KerasTensor, rate: KerasTensor) -> KerasTensor:
         """Return ones where blocks lie, in float32 and the shape of the input."""
         shape = ops.shape(inputs)
         chance, fits = self.scale * rate, 1.0
@@ -89,7 +87,7 @@ class DropBlock2D(ScheduledDrop, ImageLayer):
         return {**super().get_config(), "block_size": self.block_size, "scale": self.scale}
 
 
-def _where_a_block_fits(size: int, block: keras.KerasTensor, axis: int) -> keras.KerasTensor:
+def _where_a_block_fits(size: int, block: KerasTensor, axis: int) -> KerasTensor:
     """Return ones along `axis` at the centers of blocks that do not cross the border."""
     position = ops.arange(size, dtype="float32")
     before, after = ops.floor(block / 2), ops.floor((block - 1) / 2)

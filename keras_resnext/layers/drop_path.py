@@ -1,7 +1,7 @@
 """Stochastic depth."""
 
 import keras
-from keras import ops
+from keras import KerasTensor, ops
 
 from keras_resnext.layers.scheduled_drop import ScheduledDrop
 
@@ -20,10 +20,7 @@ class DropPath(ScheduledDrop):
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Input shape:
-        Any, the batch first.
-
-    Output shape:
-        Same as the input.
+        Any, the batch first. The output has the same shape.
 
     Reference:
         [Huang et al., 2016](https://arxiv.org/abs/1603.09382)
@@ -36,7 +33,7 @@ class DropPath(ScheduledDrop):
     [0.0, 2.0]
     """
 
-    def drop(self, inputs: keras.KerasTensor, rate: keras.KerasTensor) -> keras.KerasTensor:
+    def drop(self, inputs: KerasTensor, rate: KerasTensor) -> KerasTensor:
         shape = (ops.shape(inputs)[0],) + (1,) * (len(inputs.shape) - 1)
         noise = keras.random.uniform(shape, dtype="float32", seed=self.seed_generator)
         scale = ops.cast(noise >= rate, "float32") / (1.0 - rate)

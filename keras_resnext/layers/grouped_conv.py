@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 
 import keras
-from keras import ops
+from keras import KerasTensor, ops
 
 from keras_resnext.checks import check, choice
 from keras_resnext.layers import backends
@@ -102,9 +102,7 @@ class GroupedConv2D(keras.layers.Conv2D):
         if padding == "torch":
             self._check_symmetric()
 
-    def convolution_op(
-        self, inputs: keras.KerasTensor, kernel: keras.KerasTensor
-    ) -> keras.KerasTensor:
+    def convolution_op(self, inputs: KerasTensor, kernel: KerasTensor) -> KerasTensor:
         if not keras.backend.is_float_dtype(inputs.dtype):  # or the kernel would become integers
             inputs = ops.cast(inputs, self.compute_dtype)
         kernel = ops.cast(ops.convert_to_tensor(kernel), inputs.dtype)
@@ -147,7 +145,7 @@ class GroupedConv2D(keras.layers.Conv2D):
                     f'padding="torch". Received: kernel_size={self.kernel_size}'
                 )
 
-    def _formulation_for(self, inputs: keras.KerasTensor) -> str:
+    def _formulation_for(self, inputs: KerasTensor) -> str:
         if self.groups == 1:
             return "native"
         if self.formulation == "auto":
@@ -164,7 +162,7 @@ class GroupedConv2D(keras.layers.Conv2D):
     def _divides(self, joined: int, wanted: int) -> bool:
         return self.groups % joined == 0 and (joined >= wanted or joined == self.groups)
 
-    def _convolve(self, inputs: keras.KerasTensor, kernel: keras.KerasTensor) -> keras.KerasTensor:
+    def _convolve(self, inputs: KerasTensor, kernel: KerasTensor) -> KerasTensor:
         padding = self.padding
         if padding == "torch":
             reach = zip(self.kernel_size, self.dilation_rate, strict=True)
@@ -179,7 +177,7 @@ class GroupedConv2D(keras.layers.Conv2D):
 GroupedConv2D.__name__ = "Conv2D"
 
 
-def _block_diagonal(kernel: keras.KerasTensor, groups: int, joined: int) -> keras.KerasTensor:
+def _block_diagonal(kernel: KerasTensor, groups: int, joined: int) -> KerasTensor:
     """Join every `joined` neighboring groups of a kernel into one, with zeros between them.
 
     The result has the shape `(height, width, joined * inputs, outputs)`.

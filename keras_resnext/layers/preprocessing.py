@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import keras
 import numpy as np
-from keras import ops
+from keras import KerasTensor, ops
 
 from keras_resnext import imagenet
 from keras_resnext.checks import Rule, check, choice, flag, integer, number
@@ -85,11 +85,11 @@ class Preprocessing(ImageLayer):
         """Length of the shorter side before the crop, in pixels."""
         return int(self.size / self.crop + 1e-6)  # a crop of size / edge gives that edge
 
-    def __call__(self, inputs: keras.KerasTensor, **kwargs) -> keras.KerasTensor:
+    def __call__(self, inputs: KerasTensor, **kwargs) -> KerasTensor:
         warn_unlike_pixels(inputs)
         return super().__call__(inputs, **kwargs)
 
-    def call(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
+    def call(self, inputs: KerasTensor) -> KerasTensor:
         x = inputs
         if self.data_format == "channels_last":
             x = ops.transpose(x, (0, 3, 1, 2))
@@ -122,9 +122,9 @@ class Preprocessing(ImageLayer):
 
         return preprocess
 
-    def compute_output_spec(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
+    def compute_output_spec(self, inputs: KerasTensor) -> KerasTensor:
         shape = self.compute_output_shape(inputs.shape)
-        return keras.KerasTensor(shape, dtype=self.compute_dtype)
+        return KerasTensor(shape, dtype=self.compute_dtype)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         if self.data_format == "channels_last":
@@ -134,7 +134,7 @@ class Preprocessing(ImageLayer):
     def get_config(self) -> dict:
         return {**super().get_config(), **{name: getattr(self, name) for name in self.FIELDS}}
 
-    def _resized(self, x: keras.KerasTensor) -> keras.KerasTensor:
+    def _resized(self, x: KerasTensor) -> KerasTensor:
         """Return the middle of the resized image: one matrix per direction, the width first."""
         height, width = ops.shape(x)[2:]  # tensors, in an exported model
         if x.shape[2:] == (self.size, self.size) and (
@@ -152,7 +152,7 @@ class Preprocessing(ImageLayer):
         edge = -1 if self.resize_fitting else self.size
         return (height == edge) & (width == edge)
 
-    def _matrix(self, length: int, target: int) -> keras.KerasTensor:
+    def _matrix(self, length: int, target: int) -> KerasTensor:
         """Return the share of each of `length` pixels in each cropped one of `target`.
 
         Its shape is `(size, length)`.
@@ -167,11 +167,11 @@ class Preprocessing(ImageLayer):
         shares = KERNELS[self.interpolation](nearness)
         return shares / ops.sum(shares, axis=1, keepdims=True)
 
-    def _by_channel(self, values: Iterable[float]) -> keras.KerasTensor:
+    def _by_channel(self, values: Iterable[float]) -> KerasTensor:
         return ops.reshape(ops.convert_to_tensor(list(values), "float32"), (1, 3, 1, 1))
 
 
-def warn_unlike_pixels(images: np.ndarray | keras.KerasTensor) -> None:
+def warn_unlike_pixels(images: np.ndarray | KerasTensor) -> None:
     """Warn of images that were meant to have values from 0 to 255 and cannot.
 
     Args:
@@ -188,7 +188,7 @@ def warn_unlike_pixels(images: np.ndarray | keras.KerasTensor) -> None:
 
 
 def warn_unlike_normalized(
-    images: np.ndarray | keras.KerasTensor,
+    images: np.ndarray | KerasTensor,
     mean: Sequence[float] = imagenet.MEAN,
     std: Sequence[float] = imagenet.STD,
 ) -> None:
@@ -210,7 +210,7 @@ def warn_unlike_normalized(
         )
 
 
-def _range(images: np.ndarray | keras.KerasTensor) -> tuple[float, float]:
+def _range(images: np.ndarray | KerasTensor) -> tuple[float, float]:
     """Return the least and the greatest value; NaN if finding out would cost something."""
     unknown = np.nan, np.nan
     if "float" not in str(getattr(images, "dtype", "")):
@@ -222,11 +222,11 @@ def _range(images: np.ndarray | keras.KerasTensor) -> tuple[float, float]:
     return (float(values.min()), float(values.max())) if values.size else unknown
 
 
-def _triangle(x: keras.KerasTensor) -> keras.KerasTensor:
+def _triangle(x: KerasTensor) -> KerasTensor:
     return ops.relu(1.0 - x)
 
 
-def _cubic(x: keras.KerasTensor) -> keras.KerasTensor:
+def _cubic(x: KerasTensor) -> KerasTensor:
     """Return Keys's kernel with a = -1/2, which is Pillow's."""
     near = (1.5 * x - 2.5) * x * x + 1.0
     far = ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0
@@ -236,5 +236,5 @@ def _cubic(x: keras.KerasTensor) -> keras.KerasTensor:
 KERNELS = {"bilinear": _triangle, "bicubic": _cubic}
 
 
-def _whole(x: keras.KerasTensor) -> keras.KerasTensor:
+def _whole(x: KerasTensor) -> KerasTensor:
     return ops.clip(ops.floor(x + 0.5), 0.0, 255.0)

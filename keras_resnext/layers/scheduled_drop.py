@@ -1,7 +1,7 @@
 """Random dropping at a rate that rises with the training step."""
 
 import keras
-from keras import ops
+from keras import KerasTensor, ops
 
 from keras_resnext.checks import check, integer, number
 
@@ -51,21 +51,21 @@ class ScheduledDrop(keras.layers.Layer):
             aggregation="only_first_replica",
         )
 
-    def current_rate(self) -> keras.KerasTensor:
+    def current_rate(self) -> KerasTensor:
         """Return the rate of the current step, a float32 scalar."""
         if not self.schedule_steps:
             return ops.convert_to_tensor(self.rate, "float32")
         done = ops.minimum(ops.convert_to_tensor(self.step) / self.schedule_steps, 1.0)
         return self.rate * done
 
-    def call(self, inputs: keras.KerasTensor, training: bool = False) -> keras.KerasTensor:
+    def call(self, inputs: KerasTensor, training: bool = False) -> KerasTensor:
         if not training or not self.rate:
             return inputs
         outputs = self.drop(inputs, self.current_rate())
         self.step.assign_add(1.0)
         return outputs
 
-    def drop(self, inputs: keras.KerasTensor, rate: keras.KerasTensor) -> keras.KerasTensor:
+    def drop(self, inputs: KerasTensor, rate: KerasTensor) -> KerasTensor:
         """Return the inputs with the share `rate`, a scalar tensor, dropped."""
         raise NotImplementedError
 

@@ -1,7 +1,7 @@
 """The sum of feature maps of two resolutions."""
 
 import keras
-from keras import ops
+from keras import KerasTensor, ops
 
 from keras_resnext.layers.image_layer import ImageLayer
 
@@ -34,7 +34,7 @@ class UpsampleAdd(ImageLayer):
     ((1, 3, 4, 1), 1.0)
     """
 
-    def call(self, inputs: list) -> keras.KerasTensor:
+    def call(self, inputs: list) -> KerasTensor:
         small, large = inputs
         for axis in self.spatial_axes:
             small = ops.repeat(small, 2, axis=axis)

@@ -52,7 +52,6 @@ def network_for(
         ValueError: As `create_model`.
 
     Example:
-
     >>> from keras_resnext.data.datasets import load_dataset
     >>> network_for("ResNet20", load_dataset("digits"), Recipe()).output_shape
     (None, 10)
@@ -76,7 +75,6 @@ def fitting(name: str, network: dict) -> dict:
     """Return those fields that the configuration of a network has.
 
     Example:
-
     >>> fitting("InceptionV3", {"zero_gamma": True, "norm_momentum": 0.99})
     {'norm_momentum': 0.99}
     """
@@ -154,7 +152,6 @@ def compile_recipe(
         ValueError: If the recipe is unknown, or does not suit the model.
 
     Example:
-
     >>> import keras_resnext
     >>> model = keras_resnext.ResNeXt35()
     >>> compile_recipe(model, "adam_l2", steps=1000)

@@ -276,7 +276,7 @@ class Machine:
             is fast at.
         remat: bool, whether activations are computed a second time for the gradient instead of
             being stored: less memory and more time (see `remat_model`).
-        cache: What is kept of the images between epochs: "auto", "memory", "encoded", a folder, or
+        cache: How images are cached between epochs: "auto", "memory", "encoded", a folder, or
             False: see `data.cache.plan_cache`.
         memory_budget: int, bytes of memory for images. Default: 60 % of what is free.
         on_error: str, "raise", or "skip" images that cannot be decoded.
@@ -304,17 +304,8 @@ class Machine:
     }
 
 
-SECTIONS = (
-    Description,
-    Images,
-    Batches,
-    Loss,
-    Optimizer,
-    Regularization,
-    FineTuning,
-    Teacher,
-    Machine,
-)
+SECTIONS = (Description, Images, Batches, Loss, Optimizer, Regularization, FineTuning)
+SECTIONS += (Teacher, Machine)
 # Not for users to override: they say what a recipe is, not what it does.
 DESCRIPTION = tuple(f.name for f in fields(Description))
 
@@ -333,7 +324,6 @@ class Recipe(
         ValueError: If a value is not possible.
 
     Example:
-
     >>> Recipe(epochs=10, weight_decay=1e-4).replace(optimizer="lamb").decouples
     True
     >>> Recipe(seed=-1)
@@ -535,14 +525,7 @@ def _check_known(given: Mapping) -> None:
 def split_overrides(given: Mapping) -> tuple[dict, dict]:
     """Split fields of a recipe from fields of a network's configuration.
 
-    Args:
-        given: Mapping from names to values.
-
-    Returns:
-        Two dictionaries: what is a field of a recipe, and the rest.
-
     Example:
-
     >>> split_overrides({"ema": 0.99, "cardinality": 8})
     ({'ema': 0.99}, {'cardinality': 8})
     """
@@ -553,12 +536,7 @@ def split_overrides(given: Mapping) -> tuple[dict, dict]:
 
 
 def check_overrides(network: Mapping, config: object) -> None:
-    """Raise a `ValueError` for what is a field neither of a recipe nor of a configuration.
-
-    Args:
-        network: Mapping, the second that `split_overrides` returns.
-        config: The network's configuration.
-    """
+    """Raise a `ValueError` for what is a field neither of a recipe nor of a configuration."""
     own = [f.name for f in fields(Recipe) if f.name not in DESCRIPTION]
     valid = [*own, *(f.name for f in fields(config))]
     for name in network:
@@ -567,14 +545,7 @@ def check_overrides(network: Mapping, config: object) -> None:
 
 
 def read(path: str | Path) -> Recipe:
-    """Read a recipe that `write` has written.
-
-    Args:
-        path: str, path of a .json file.
-
-    Raises:
-        ValueError: If the file cannot be read, or holds no recipe.
-    """
+    """Read a recipe that `write` has written; raise a `ValueError` if the file holds none."""
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -585,12 +556,7 @@ def read(path: str | Path) -> Recipe:
 
 
 def write(recipe: Recipe, path: str | Path) -> None:
-    """Write the fields of a recipe that differ from the default's as JSON.
-
-    Args:
-        recipe: Recipe to be written.
-        path: str, path of a .json file.
-    """
+    """Write the fields of a recipe that differ from the default's as JSON."""
     Path(path).write_text(json.dumps(changes(recipe), indent=2) + "\n", encoding="utf-8")
 
 
@@ -640,7 +606,6 @@ def changes(recipe: Recipe) -> dict:
     """Return the name of a recipe and the fields in which it differs from the default.
 
     Example:
-
     >>> changes(Recipe(name="mine", epochs=3))
     {'name': 'mine', 'epochs': 3}
     """

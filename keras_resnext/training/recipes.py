@@ -17,7 +17,6 @@ def get_recipe(name: str) -> Recipe:
         ValueError: If the name is unknown, or the file holds no recipe.
 
     Example:
-
     >>> get_recipe("resnext_cifar").milestones
     (0.5, 0.75)
     """
@@ -33,7 +32,6 @@ def list_recipes() -> list[str]:
     """Return the names of all recipes.
 
     Example:
-
     >>> "bag_of_tricks" in list_recipes()
     True
     """
@@ -150,7 +148,7 @@ RECIPES = {
     name: replace(recipe, name=name)
     for name, recipe in {
         "default": Recipe(
-            about="What `train` does unless it is told otherwise.",
+            about="What `train` does by default.",
             weight_decay=5e-3,
             decoupled=True,
         ),

@@ -24,7 +24,7 @@ def load_tensors(
     strict: bool = True,
     where: str = "the given tensors",
     advice: str = LOOSELY,
-) -> keras.Model:
+) -> None:
     """Load the tensors of timm's (or torchvision's) network of the same kind into a network.
 
     Args:
@@ -36,12 +36,8 @@ def load_tensors(
         where: str, name of the tensors in an error.
         advice: str, last sentence of a strict error.
 
-    Returns:
-        `model`.
-
     Raises:
-        ValueError: If something is missing, unexpected or of another shape, with a table of it.
-            Nothing has been changed then.
+        ValueError: If something does not fit, with a table of it. Nothing has been changed then.
     """
     slots = [(timm_name(v.path, config), v.path, tuple(v.shape), v) for v in model.weights]
     slots = [slot for slot in slots if slot[0] is not None]
@@ -56,7 +52,6 @@ def load_tensors(
         raise ValueError(_table(model, where, problems, advice if strict else ""))
     for variable, values in fits:
         variable.assign(values)
-    return model
 
 
 def load_layers(
@@ -64,7 +59,7 @@ def load_layers(
     config: Config,
     layers: Mapping[str, list[np.ndarray]],
     where: str = "the given layers",
-) -> keras.Model:
+) -> None:
     """Load the weights of keras.applications' network of the same kind into a network.
 
     Args:
@@ -73,24 +68,13 @@ def load_layers(
         layers: dict from the name of a layer to the list of its arrays, see `read_layers`.
         where: str, name of the file in an error.
 
-    Returns:
-        `model`.
-
     Raises:
-        ValueError: If something is missing, unexpected or of another shape, with a table of it.
-            Nothing has been changed then.
+        ValueError: If something does not fit, with a table of it. Nothing has been changed then.
     """
     own = [layer for layer in model.layers if layer.weights]
     names = keras_layers(config, [layer.name for layer in own], layers)
-    slots = [
-        (
-            names.get(layer.name, layer.name),
-            layer.name,
-            [tuple(weight.shape) for weight in layer.weights],
-            layer,
-        )
-        for layer in own
-    ]
+    shapes = {layer.name: [tuple(weight.shape) for weight in layer.weights] for layer in own}
+    slots = [(names.get(x.name, x.name), x.name, shapes[x.name], x) for x in own]
     fits, problems = _match(slots, layers, _unchanged)
     used = {name for name, *_ in slots}
     problems += [
@@ -102,7 +86,6 @@ def load_layers(
         raise ValueError(_table(model, where, problems))
     for layer, arrays in fits:
         layer.set_weights(arrays)
-    return model
 
 
 def _match(slots: Iterable[tuple], values: Mapping, convert: Callable) -> tuple[list, list]:

@@ -370,6 +370,8 @@ def test_a_pack_keeps_what_the_data_set_knows(tmp_path):
     for name in ("name", "class_names", "image_size", "augmentation", "mean", "std"):
         assert getattr(packed, name) == getattr(original, name)
     assert len(list(path.glob("train-*.tfrecord"))) == 4
+    numbers = [number for number, *_ in packed.train.images.read(None).as_numpy_iterator()]
+    assert numbers == list(range(COUNT))
     with pytest.raises(ValueError, match="holds a pack of other data"):
         pack.write_pack(datasets.load_dataset("digits"), path)
     (path / "train-00002-of-00004.tfrecord").write_bytes(b"short")

@@ -104,7 +104,7 @@ MUTATIONS = (
         file=DATA + "sources/packs.py",
         old="np.cumsum([0, *counts[:-1]])",
         new="np.cumsum([0 for _ in counts])",
-        tests='tests/data/test_epochs.py -k "every_source and PACK"',
+        tests="tests/data/test_epochs.py -k what_the_data_set_knows",
     ),
     Mutation(
         file=DATA + "parts.py",

@@ -8,6 +8,18 @@ from keras_resnext.data.datasets import Dataset, Part
 
 
 @pytest.fixture
+def traced():
+    """For a test that is about what TensorFlow makes of a step."""
+
+
+@pytest.fixture(autouse=True)
+def _eager(request):
+    """Other tests do not wait for it: tracing a step takes longer than a hundred of them."""
+    if "traced" not in request.fixturenames:
+        request.getfixturevalue("eagerly")
+
+
+@pytest.fixture
 def dataset():
     """Eight classes of noisy images, told apart by which eighth of the rows is bright."""
     generator = np.random.default_rng(0)

@@ -15,17 +15,18 @@ from io import StringIO
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from rich.console import Console
 from safetensors import safe_open
 
 from keras_resnext import ResNetConfig, create_model
-from keras_resnext.data.datasets import Part
 from keras_resnext.training import callbacks, checkpoint
 from keras_resnext.training.precision import precision
 from keras_resnext.training.recipe import Recipe
 from keras_resnext.training.run_folder import CHECKPOINT, WriteError
 from keras_resnext.training.train import resume, train
 
+SOAK = "SOAK" in os.environ
 TIMES = {"seconds", "images_per_second", "waiting"}
 TINY = ResNetConfig(
     blocks=(1, 1),
@@ -99,16 +100,17 @@ def run_killed_at(dataset, folder, recipe, moments, monkeypatch):
     "policy, moments",
     [
         ("float32", [4]),
-        pytest.param("float32", [4, 10, 9], marks=pytest.mark.slow),
         pytest.param("mixed_float16", [4, 10, 9], marks=pytest.mark.slow),
     ],
 )
 def test_a_killed_run_ends_as_one_that_was_not(tmp_path, dataset, policy, moments, monkeypatch):
-    recipe = replace(RECIPE, precision=policy)
+    if policy != "float32":
+        tf.config.run_functions_eagerly(False)
+    recipe = replace(RECIPE, precision=policy, epochs=2 if policy == "float32" else 3)
     whole = run(dataset, tmp_path / "whole", recipe)
     killed = run_killed_at(dataset, tmp_path / "killed", recipe, moments, monkeypatch)
     assert history(tmp_path / "killed") == history(tmp_path / "whole")
-    assert len(history(tmp_path / "whole")) == 3
+    assert len(history(tmp_path / "whole")) == recipe.epochs
     for ours, expected in zip(killed.variables, whole.variables, strict=True):
         np.testing.assert_array_equal(ours.value, expected.value, err_msg=expected.path)
     ours, expected = killed.optimizer.variables, whole.optimizer.variables
@@ -151,7 +153,7 @@ def metrics(folder):
 
 
 @pytest.mark.slow
-def test_rematerialization_changes_no_bit_killed_or_not(tmp_path, dataset, monkeypatch):
+def test_rematerialization_changes_no_bit_killed_or_not(tmp_path, dataset, monkeypatch, traced):
     recipe = replace(RECIPE, epochs=2)
     whole = run(dataset, tmp_path / "whole", recipe)
     recipe = replace(recipe, remat=True)
@@ -175,7 +177,7 @@ def test_a_run_killed_after_the_last_step_of_an_epoch_is_tested(tmp_path, datase
         np.testing.assert_array_equal(ours.value, expected.value)
 
 
-def test_going_on_with_a_finished_run_changes_nothing(tmp_path, dataset):
+def test_resuming_a_finished_run_changes_nothing(tmp_path, dataset):
     recipe = replace(RECIPE, epochs=1)
     run(dataset, tmp_path, recipe)
     before = (tmp_path / "history.csv").read_text(), (tmp_path / CHECKPOINT).read_bytes()[:200]
@@ -184,26 +186,16 @@ def test_going_on_with_a_finished_run_changes_nothing(tmp_path, dataset):
     assert int(model.optimizer.variables[0]) == 12
 
 
-def test_what_cannot_be_gone_on_with(tmp_path, dataset, make_model):
+def test_a_checkpoint_that_cannot_be_restored(tmp_path, dataset):
     recipe = replace(RECIPE, epochs=1)
     run(dataset, tmp_path / "run", recipe)
     kept = (tmp_path / "run" / CHECKPOINT).read_bytes()
 
-    def fails(message, data=dataset, using=recipe, model=None):
+    def fails(message, model=None):
         with pytest.raises(ValueError, match=message):
-            train(model or network(), data, using, tmp_path / "run", resume=True)
+            train(model or network(), dataset, recipe, tmp_path / "run", resume=True)
         assert (tmp_path / "run" / "history.csv").is_file()
 
-    fewer = {
-        name: Part(part.images[part.labels < 5], part.labels[part.labels < 5])
-        for name, part in (("train", dataset.train), ("test", dataset.test))
-    }
-    five = replace(dataset, class_names=tuple("abcde"), **fewer)
-    keras.utils.set_random_seed(0)
-    other = create_model(TINY, input_shape=(16, 16, 3), classes=5)
-    fails("its class_names is 8 classes, and now 5 classes", data=five, model=other)
-    fails("its recipe has ema=0.9, this one ema=0.5", using=replace(recipe, ema=0.5))
-    fails("its model is resnet, and now tiny", model=make_model())
     wider = create_model(
         TINY.replace(filters=(8, 16)), input_shape=(16, 16, 3), classes=8, name="resnet"
     )
@@ -293,13 +285,13 @@ COMMAND = [sys.executable, "-m", "keras_resnext", "train"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"] if SOAK else ["mixed_float16"])
 def test_killed_many_times_by_the_command_line(tmp_path, rows, policy):
     """SIGKILL at random moments; then the same weights and history as if there had been none.
 
     Each start takes ten seconds on two cores.
     """
-    most = 20 if "SOAK" in os.environ else 4
+    most = 20 if SOAK else 3
     arguments = ["--data", rows, "--model", "ResNet20", "--epochs", "8"]
     arguments += ["--precision", policy, "--mixing", "mixup", "--ema", "0.9", "--batch-size", "20"]
     arguments += ["--set", "deterministic=True", "--set", "blocks=(1, 1, 1)"]
@@ -339,7 +331,7 @@ def _written(folder):
     return path.stat().st_mtime_ns if path.is_file() else None
 
 
-def test_the_command_line_names_what_it_cannot_go_on_with(tmp_path):
+def test_the_command_line_names_what_it_cannot_resume(tmp_path):
     with pytest.raises(ValueError, match="holds no run: there is no config.json"):
         resume(tmp_path)
     (tmp_path / "config.json").write_text("{}")

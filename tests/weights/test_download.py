@@ -10,6 +10,7 @@ import threading
 import numpy as np
 import pytest
 import safetensors.numpy
+from small import SMALL
 
 from keras_resnext import create_model, from_timm, preprocessing
 from keras_resnext.errors import DownloadError
@@ -18,7 +19,6 @@ from keras_resnext.weights import download, sources
 from keras_resnext.weights.grammar import timm_config
 from keras_resnext.weights.load import to_timm
 
-SMALL = {"blocks": (1, 1, 1, 1), "filters": (8, 12, 16, 20)}
 CONTENT = bytes(range(256)) * 4096 * 3  # 3 MiB: more than one chunk
 HASH = hashlib.sha256(CONTENT).hexdigest()
 

@@ -1,6 +1,6 @@
 """Convolution on JAX."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import jax
 
@@ -8,9 +8,9 @@ import jax
 def conv2d(
     x: jax.Array,
     kernel: jax.Array,
-    strides: tuple[int, int],
-    padding: str | Sequence[tuple[int, int]],
-    dilation_rate: tuple[int, int],
+    strides: tuple,
+    padding: str | list,
+    dilation: tuple,
     data_format: str,
 ) -> jax.Array:
     """Convolve `x` with `kernel`, grouped if the kernel has fewer input channels."""
@@ -20,7 +20,7 @@ def conv2d(
         kernel,
         window_strides=strides,
         padding=padding.upper() if isinstance(padding, str) else padding,
-        rhs_dilation=dilation_rate,
+        rhs_dilation=dilation,
         dimension_numbers=(layout, "HWIO", layout),
         feature_group_count=x.shape[channels] // kernel.shape[2],
     )

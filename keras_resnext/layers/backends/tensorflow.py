@@ -24,16 +24,16 @@ _GRADIENT_TILE = 16 if "avx512f" in processor_flags() else 8
 def conv2d(
     x: Tensor,
     kernel: Tensor,
-    strides: tuple[int, int],
-    padding: str | Sequence[tuple[int, int]],
-    dilation_rate: tuple[int, int],
+    strides: tuple,
+    padding: str | list,
+    dilation: tuple,
     data_format: str,
 ) -> Tensor:
     """Convolve `x` with `kernel`, grouped if the kernel has fewer input channels."""
     if _is_emulated(x):
         dtype = x.dtype
         x, kernel = tf.cast(x, "float32"), tf.cast(kernel, "float32")
-        return tf.cast(conv2d(x, kernel, strides, padding, dilation_rate, data_format), dtype)
+        return tf.cast(conv2d(x, kernel, strides, padding, dilation, data_format), dtype)
     layout = _LAYOUTS[data_format]
     if not isinstance(padding, str):
         x, padding = _pad(x, padding, strides, layout)
@@ -41,10 +41,10 @@ def conv2d(
         "strides": _per_axis(strides, 1, layout),
         "padding": padding.upper() if isinstance(padding, str) else padding,
         "data_format": layout,
-        "dilations": _per_axis(dilation_rate, 1, layout),
+        "dilations": _per_axis(dilation, 1, layout),
     }
     if on_cpu(x) and not _in_xla():
-        if max(dilation_rate) > 1 and not _has_onednn_for(x):
+        if max(dilation) > 1 and not _has_onednn_for(x):
             return _dilated_conv2d(x, kernel, options)
         if _has_own_kernel_gradient(x, kernel, options):
             return _conv2d_with_own_kernel_gradient(x, kernel, options)
@@ -136,9 +136,7 @@ def _per_axis(spatial: Sequence, other: Any, layout: str) -> list:
     return [spatial["HW".index(axis)] if axis in "HW" else other for axis in layout]
 
 
-def _pad(
-    x: Tensor, pairs: Sequence[tuple[int, int]], strides: Sequence[int], layout: str
-) -> tuple[Tensor, str | list]:
+def _pad(x: Tensor, pairs: list, strides: tuple, layout: str) -> tuple[Tensor, str | list]:
     """Return `x` and the padding that is left to the convolution.
 
     At stride 1 "same" is symmetric. A GPU pads by itself; oneDNN takes no explicit padding in
@@ -235,9 +233,7 @@ def _merged_kernel_gradient(x: Tensor, kernel: Tensor, dy: Tensor, options: dict
     return tf.reshape(blocks, kernel.shape)
 
 
-def rematerialize(
-    function: Callable, weights: list, state: list, inputs: list
-) -> tuple[list, list]:
+def rematerialize(function: Callable, weights: list, state: list, inputs: list) -> tuple:
     """Return `function(weights, state, inputs)`, computed again for the backward pass.
 
     Args:

@@ -10,15 +10,15 @@ from torch.utils.checkpoint import checkpoint
 def conv2d(
     x: torch.Tensor,
     kernel: torch.Tensor,
-    strides: tuple[int, int],
-    padding: str | Sequence[tuple[int, int]],
-    dilation_rate: tuple[int, int],
+    strides: tuple,
+    padding: str | list,
+    dilation: tuple,
     data_format: str,
 ) -> torch.Tensor:
     """Convolve `x` with `kernel`, grouped if the kernel has fewer input channels."""
     if data_format == "channels_last":
         x = x.permute(0, 3, 1, 2)  # a view: PyTorch calls this layout channels_last
-    pairs = _pairs(padding, x.shape[2:], kernel.shape, strides, dilation_rate)
+    pairs = _pairs(padding, x.shape[2:], kernel.shape, strides, dilation)
     if any(before != after for before, after in pairs):
         (top, bottom), (left, right) = pairs
         x = functional.pad(x, (left, right, top, bottom))
@@ -28,7 +28,7 @@ def conv2d(
         kernel.permute(3, 2, 0, 1),
         stride=tuple(strides),
         padding=tuple(before for before, _ in pairs),
-        dilation=tuple(dilation_rate),
+        dilation=tuple(dilation),
         groups=x.shape[1] // kernel.shape[2],
     )
     return y.permute(0, 2, 3, 1) if data_format == "channels_last" else y
@@ -45,11 +45,7 @@ def rematerialize(function: Callable, *args: list) -> tuple[list, list]:
 
 
 def _pairs(
-    padding: str | Sequence,
-    sizes: Sequence[int],
-    kernel_shape: Sequence[int],
-    strides: Sequence[int],
-    dilation_rate: Sequence[int],
+    padding: str | list, sizes: tuple, kernel_shape: tuple, strides: tuple, dilation: tuple
 ) -> Sequence:
     """Turn a named padding into ((top, bottom), (left, right)) for the image size at hand."""
     if padding == "valid":
@@ -59,7 +55,7 @@ def _pairs(
     totals = (
         max((-(-size // stride) - 1) * stride + (width - 1) * rate + 1 - size, 0)
         for size, width, stride, rate in zip(
-            sizes, kernel_shape[:2], strides, dilation_rate, strict=True
+            sizes, kernel_shape[:2], strides, dilation, strict=True
         )
     )
     return tuple((total // 2, total - total // 2) for total in totals)
