@@ -204,7 +204,7 @@ def _report(summary: dict) -> int:
 
 
 def _recipe(options: argparse.Namespace) -> tuple[str, "Recipe", dict]:
-    """Return the network\'s name, the recipe as changed, and the fields of its configuration."""
+    """Return the network's name, the recipe as changed, and the fields of its configuration."""
     from keras_resnext.models import variants
     from keras_resnext.training.recipe import split_overrides
     from keras_resnext.training.recipes import get_recipe

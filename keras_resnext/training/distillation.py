@@ -149,7 +149,7 @@ def stored_answers(teacher: keras.Model, dataset: Dataset, recipe: Recipe) -> np
 
     Args:
         teacher: A classifier, a `keras.Model`.
-        dataset: Dataset whose training part is asked about.
+        dataset: Dataset, for its training part.
         recipe: Recipe, resolved.
 
     Returns:

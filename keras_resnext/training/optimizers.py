@@ -13,6 +13,7 @@ from keras_resnext.training.recipe import Recipe
 
 STAGES = 4
 Schedule = keras.optimizers.schedules.LearningRateSchedule
+Tensor, Variable = keras.KerasTensor, keras.Variable
 
 
 def build_optimizer(
@@ -31,7 +32,7 @@ def build_optimizer(
     return optimizer
 
 
-def vectors(model: keras.Model) -> list[keras.Variable]:
+def vectors(model: keras.Model) -> list[Variable]:
     """Return the trainable variables of a built model that are no kernels."""
     return [variable for variable in model.trainable_variables if len(variable.shape) < 2]
 
@@ -154,12 +155,7 @@ class StagewiseSGD(keras.optimizers.SGD):
         if self.stage_decay == 1:
             super()._apply_weight_decay(variables)
 
-    def update_step(
-        self,
-        gradient: keras.KerasTensor,
-        variable: keras.Variable,
-        learning_rate: keras.KerasTensor,
-    ) -> None:
+    def update_step(self, gradient: Tensor, variable: Variable, learning_rate: Tensor) -> None:
         # TensorFlow's optimizers hand over its own variable, which has the path as its name.
         name = getattr(variable, "path", variable.name)
         rate = learning_rate * self.factor(name)
@@ -198,12 +194,7 @@ class LAMB(keras.optimizers.Lamb):
     def _apply_weight_decay(self, variables: list) -> None:
         """Leave it to `update_step`."""
 
-    def update_step(
-        self,
-        gradient: keras.KerasTensor,
-        variable: keras.Variable,
-        learning_rate: keras.KerasTensor,
-    ) -> None:
+    def update_step(self, gradient: Tensor, variable: Variable, learning_rate: Tensor) -> None:
         index, dtype = self._get_variable_index(variable), variable.dtype
         rate, gradient = ops.cast(learning_rate, dtype), ops.cast(gradient, dtype)
         step = ops.cast(self.iterations + 1, dtype)
@@ -219,11 +210,11 @@ class LAMB(keras.optimizers.Lamb):
         self.assign(variable, variable - rate * update)
 
 
-def _length(tensor: keras.KerasTensor) -> keras.KerasTensor:
+def _length(tensor: Tensor) -> Tensor:
     return ops.sqrt(ops.sum(ops.square(tensor)))
 
 
-def _trust(weight: keras.KerasTensor, update: keras.KerasTensor) -> keras.KerasTensor:
+def _trust(weight: Tensor, update: Tensor) -> Tensor:
     """Return the ratio of two norms, 1 if either is 0."""
     sound = ops.logical_and(weight > 0, update > 0)
     return ops.where(sound, weight / ops.where(sound, update, 1.0), 1.0)
@@ -237,7 +228,7 @@ _OPTIMIZERS: dict[str, Callable] = {
 }
 
 
-def value_of(variable: keras.Variable) -> np.ndarray:
+def value_of(variable: Variable) -> np.ndarray:
     """Return a copy of a variable's value, outside of a step, on one device or several.
 
     On JAX the next step takes over what the variable holds.

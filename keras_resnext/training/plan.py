@@ -42,7 +42,7 @@ class Plan:
         output: str, the folder, or None for one of our own choice.
         checkpoint: Path of the checkpoint to resume from, or None.
         facts: dict, what config.json holds: how to repeat the run, and to feed its model.
-        notes: tuple of str, what the user is told before the first step.
+        notes: tuple of str, lines to print before the first step.
     """
 
     model: keras.Model

@@ -281,7 +281,7 @@ class Machine:
             is fast at.
         remat: bool, whether activations are computed a second time for the gradient instead of
             being stored: less memory and more time (see `remat_model`).
-        cache: What is kept of the images between epochs: "auto", "memory", "encoded", a folder, or
+        cache: How images are cached between epochs: "auto", "memory", "encoded", a folder, or
             False: see `data.cache.plan_cache`.
         memory_budget: int, bytes of memory for images. Default: 60 % of what is free.
         on_error: str, "raise", or "skip" images that cannot be decoded.
@@ -309,17 +309,8 @@ class Machine:
     }
 
 
-SECTIONS = (
-    Description,
-    Images,
-    Batches,
-    Loss,
-    Optimizer,
-    Regularization,
-    FineTuning,
-    Teacher,
-    Machine,
-)
+SECTIONS = (Description, Images, Batches, Loss, Optimizer, Regularization, FineTuning)
+SECTIONS += (Teacher, Machine)
 # Not for users to override: they say what a recipe is, not what it does.
 DESCRIPTION = tuple(f.name for f in fields(Description))
 
@@ -546,12 +537,6 @@ def _check_known(given: Mapping) -> None:
 def split_overrides(given: Mapping) -> tuple[dict, dict]:
     """Split fields of a recipe from fields of a network's configuration.
 
-    Args:
-        given: Mapping from names to values.
-
-    Returns:
-        Two dictionaries: what is a field of a recipe, and the rest.
-
     Example:
     >>> split_overrides({"ema": 0.99, "cardinality": 8})
     ({'ema': 0.99}, {'cardinality': 8})
@@ -563,12 +548,7 @@ def split_overrides(given: Mapping) -> tuple[dict, dict]:
 
 
 def check_overrides(network: Mapping, config: object) -> None:
-    """Raise a `ValueError` for what is a field neither of a recipe nor of a configuration.
-
-    Args:
-        network: Mapping, the second that `split_overrides` returns.
-        config: The network's configuration.
-    """
+    """Raise a `ValueError` for what is a field neither of a recipe nor of a configuration."""
     own = [f.name for f in fields(Recipe) if f.name not in DESCRIPTION]
     valid = [*own, *(f.name for f in fields(config))]
     for name in network:
@@ -577,14 +557,7 @@ def check_overrides(network: Mapping, config: object) -> None:
 
 
 def read(path: str | Path) -> Recipe:
-    """Read a recipe that `write` has written.
-
-    Args:
-        path: str, path of a .json file.
-
-    Raises:
-        ValueError: If the file cannot be read, or holds no recipe.
-    """
+    """Read a recipe that `write` has written; raise a `ValueError` if the file holds none."""
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -595,12 +568,7 @@ def read(path: str | Path) -> Recipe:
 
 
 def write(recipe: Recipe, path: str | Path) -> None:
-    """Write the fields of a recipe that differ from the default's as JSON.
-
-    Args:
-        recipe: Recipe to be written.
-        path: str, path of a .json file.
-    """
+    """Write the fields of a recipe that differ from the default's as JSON."""
     Path(path).write_text(json.dumps(changes(recipe), indent=2) + "\n", encoding="utf-8")
 
 

@@ -46,7 +46,7 @@ def train(
     """Train a classifier as a recipe says, with its progress shown, and write the run's folder.
 
     The folder holds model.keras (of the last epoch) and best.keras (of the best), history.csv,
-    history.png and TensorBoard's events/ (all kept up to date in training), checkpoint.safetensors
+    history.png and TensorBoard's events/ (all updated in training), checkpoint.safetensors
     to resume from, config.json (the settings) and summary.json (the results), and skipped.csv if
     broken files were left out. Ctrl-C ends training after the step under way: everything is saved
     as it is then, and the summary says `"interrupted": true` with the test results of the last
