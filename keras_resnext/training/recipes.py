@@ -156,6 +156,8 @@ RECIPES = {
         ),
         "sgd": Recipe(
             about="SGD at 0.1, falling in a straight line; the default from pretrained weights.",
+            weight_decay=5e-3,
+            decoupled=True,
         ),
         "resnet": _IMAGENET,
         "resnext": _IMAGENET.replace(
