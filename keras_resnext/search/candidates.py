@@ -115,7 +115,6 @@ class Candidates:
         return tuple(p.only(keys[p.name]) if p.name in keys else p for p in self._all_parameters)
 
     def _nearest(self, costly: Sequence[Choice]) -> str:
-        """Return a sentence that names the network nearest to the budget."""
         costs = []
         for values in _combinations(costly, [p.values.values() for p in costly]):
             try:
