@@ -27,8 +27,8 @@ class Draw:
 class Candidates:
     """The networks of a space that are within its budget on given images.
 
-    `parameters` omits values for which no network is within the budget. Raise a `ValueError` with
-    the nearest network if there is none.
+    `parameters` omits values for which no network is within the budget. If there is no network at
+    all, the constructor raises a `ValueError` that describes the nearest.
     """
 
     def __init__(self, space: "Space", image_size: int, classes: int) -> None:
