@@ -1,4 +1,4 @@
-"""Models as files for other runtimes: a table of formats, each checked after it is written."""
+"""Export of models for other runtimes: a table of formats, and a check of each file written."""
 
 import functools
 import importlib.util
@@ -40,9 +40,9 @@ class Format:
 
     Args:
         suffix: str, suffix of the file; empty for a folder.
-        precisions: Tuple of str, the precisions that it can be written in.
-        packages: Dictionary of the packages that it needs beyond our own, for every precision
-            under "" and for one under its name.
+        precisions: tuple of str, the precisions that it can be written in.
+        packages: dict of the packages that it needs, for every precision under "" and for one
+            under its name.
         write: Function of a folded model, the path, the precision and images to calibrate with.
         open: Function of the path that returns a function from a NumPy batch to a NumPy batch.
     """
@@ -70,10 +70,9 @@ def export_model(
             (`.onnx`, `.xml` with its `.bin` beside it, `.tflite`).
         format: str, "savedmodel", "onnx", "openvino" or "litert".
         precision: str, "float32"; "bfloat16" (for "savedmodel" and "openvino"; weights stay
-            float32); "int8" (for "openvino", "onnx" and "litert"), which `images` calibrate.
-        images: Sequence of batches to check and to calibrate with, as the exported model takes
-            them; it may read them when they are needed. Defaults to photographs that come with
-            scikit-learn, for the check only.
+            float32); "int8" (for "openvino", "onnx" and "litert"), calibrated with `images`.
+        images: Sequence of batches, as the exported model takes them, to check and to calibrate
+            with. Defaults to photographs that come with scikit-learn, for the check only.
         preprocessing: `Preprocessing` layer to put in front, so that the exported model takes
             uint8 images of any size.
 
@@ -87,7 +86,6 @@ def export_model(
             package is missing, the path exists, or int8 has no images.
 
     Example:
-
     >>> import keras_resnext, tempfile
     >>> model = keras_resnext.ResNeXt35(blocks=(1, 1, 1))
     >>> report = export_model(model, tempfile.mkdtemp() + "/model")
@@ -117,19 +115,7 @@ def export_model(
 
 
 def check_format(format: str, precision: str, calibrated: bool = True) -> Format:
-    """Return the row of a format, if it can be written here in a precision.
-
-    Args:
-        format: str, name of the format.
-        precision: str, one of `PRECISIONS`.
-        calibrated: bool, whether there are images to calibrate with.
-
-    Returns:
-        The `Format`.
-
-    Raises:
-        ValueError: If it cannot; the message says what can.
-    """
+    """Return the row of a format, or raise a `ValueError` if it cannot be written here."""
     check("format", format, choice(FORMATS))
     check("precision", precision, choice(PRECISIONS))
     row = FORMATS[format]
@@ -155,7 +141,7 @@ def check_format(format: str, precision: str, calibrated: bool = True) -> Format
 
 
 def check_path(path: str | Path, format: str) -> None:
-    """Raise a `ValueError` for a path to which a format cannot be written."""
+    """Raise a `ValueError` if a format cannot be written to a path."""
     path, suffix = Path(path), FORMATS[format].suffix
     if path.suffix != suffix and (suffix or path.suffix in _SUFFIXES):
         wanted = f"a name that ends in {suffix}" if suffix else "the name of a folder"
@@ -167,11 +153,7 @@ def check_path(path: str | Path, format: str) -> None:
 
 
 def compare(exported: Callable, model: "keras.Model", images: Images) -> dict:
-    """Compare an exported model, a function of batches, with the model that it was exported from.
-
-    Returns:
-        The dictionary that `export_model` returns, without the path.
-    """
+    """Compare an exported model, a function of batches, with the original: see `export_model`."""
     outputs = np.concatenate([exported(batch) for batch in images])
     expected = np.concatenate([np.asarray(model.predict_on_batch(batch)) for batch in images])
     return {
@@ -183,10 +165,9 @@ def compare(exported: Callable, model: "keras.Model", images: Images) -> dict:
 
 
 def sample_images(model: "keras.Model") -> list[np.ndarray]:
-    """Return photographs as a model takes them: scikit-learn's two, and six parts of each.
+    """Return scikit-learn's two photographs, and six parts of each, as a model takes them.
 
-    A model of uint8 inputs gets them as they are, others float images of its input shape, of 224
-    pixels if that is open; colors are repeated or left out for other than three channels.
+    If the size of its input is open, it is 224 pixels; channels are repeated or dropped as needed.
     """
     from sklearn.datasets import load_sample_images
 
@@ -230,7 +211,7 @@ def _with(preprocessing: "keras.Layer | None", model: "keras.Model") -> "keras.M
 
 
 def _pixel_layers(model: "keras.Model") -> list[str]:
-    """Return the names of layers whose numbers are pixels, which stay in float32."""
+    """Return the names of layers that compute with pixels, which stay in float32."""
     from keras_resnext.layers import Preprocessing
 
     return [layer.name for layer in model.layers if isinstance(layer, Preprocessing)]
@@ -240,7 +221,7 @@ def _pixel_layers(model: "keras.Model") -> list[str]:
 
 
 def _write_saved_model(model: "keras.Model", path: Path, precision: str, images: Images) -> None:
-    """Write weights as constants, which TensorFlow casts and reorders once, not in every call."""
+    """Write weights as constants, which TensorFlow casts and reorders only once."""
     import tensorflow as tf
 
     image = tf.TensorSpec(model.inputs[0].shape, model.inputs[0].dtype, name="image")
@@ -346,10 +327,7 @@ def _write_openvino(model: "keras.Model", path: Path, precision: str, images: Im
 
 
 def _drop_dead_ends(converted: "openvino.Model") -> None:
-    """Remove outputs that only the gradients of TensorFlow's graph would read.
-
-    They would copy every feature map, and keep convolutions from being fused with what follows.
-    """
+    """Remove outputs for gradients, which would copy every feature map and prevent fusion."""
     for result in converted.get_results():
         if "Identity:0" not in result.input_value(0).get_names():
             converted.remove_result(result)
@@ -358,10 +336,7 @@ def _drop_dead_ends(converted: "openvino.Model") -> None:
 def _quantized_openvino(
     converted: "openvino.Model", images: Images, pixels: Sequence[str]
 ) -> "openvino.Model":
-    """Quantize for a batch of one: OpenVINO 2026.4 returns nonsense in int8 if the size is open.
-
-    The reader of the file may reshape it to another size.
-    """
+    """Quantize for a batch of one: OpenVINO 2026.4 computes int8 wrongly if the size is open."""
     import nncf
 
     _fix_batch_size(converted, 1)
@@ -373,7 +348,7 @@ def _quantized_openvino(
 
 
 class _OneByOne:
-    """The images of batches, each in a batch of its own, any number of times."""
+    """The images of batches, each as its own batch, for repeated iteration."""
 
     def __init__(self, batches: Images) -> None:
         self.batches = batches

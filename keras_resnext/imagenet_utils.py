@@ -21,7 +21,7 @@ def preprocess_input(
     data_format: str | None = None,
     model: keras.Model | None = None,
 ) -> np.ndarray | keras.KerasTensor:
-    """Normalize images of the right size, as the functions of that name in keras.applications do.
+    """Normalize images of the right size, like the functions of this name in keras.applications.
 
     Use `keras_resnext.preprocessing` for images that must be resized and cropped first.
 
@@ -32,14 +32,13 @@ def preprocess_input(
             which most published networks of the family expect.
 
     Returns:
-        A float array or tensor like `x`, which is not changed.
+        A new float array or tensor like `x`.
 
     Raises:
         ValueError: If the data format is unknown, or the images do not have 3 channels.
 
     Warns:
-        UserWarning: If the values of an array cannot be from 0 to 255, as if it had been
-            normalized already.
+        UserWarning: If the values of an array seem to be normalized already.
 
     Example:
     >>> import numpy as np
@@ -83,11 +82,11 @@ def decode_predictions(
             names Keras downloads once.
 
     Returns:
-        A list per image, the best first, of tuples `(class_id, class_name, score)`; the
-        identifier is WordNet's for ImageNet, such as `"n02123045"`, else the index of the output.
+        A list per image, the best first, of tuples `(class_id, class_name, score)`; the id is
+        WordNet's for ImageNet, such as `"n02123045"`, or else the index of the output.
 
     Raises:
-        ValueError: If `preds` is not a batch of that many classes.
+        ValueError: If `preds` is not a batch with one column per class.
         DownloadError: If ImageNet's names are needed and cannot be downloaded.
 
     Example:
@@ -116,11 +115,7 @@ def decode_predictions(
 
 @functools.cache
 def imagenet_classes() -> tuple[tuple[str, str], ...]:
-    """Return WordNet's identifiers and names of ImageNet's classes, from Keras's list.
-
-    Raises:
-        DownloadError: If Keras cannot download its list.
-    """
+    """Return WordNet's ids and names of ImageNet's classes, or raise a `DownloadError`."""
     falling = -np.arange(1000.0)[None]
     try:
         with contextlib.redirect_stdout(sys.stderr):  # the progress bar

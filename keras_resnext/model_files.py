@@ -1,7 +1,4 @@
-"""Opening a trained model: the folder of a run, a .keras file, or a name with weights.
-
-Nothing heavy is imported before a model is loaded.
-"""
+"""Loading a trained model from a run's folder, a .keras file, or by name with weights."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,20 +15,9 @@ NO_MODEL = 'There is no model file and no folder of a run "{}".'
 
 
 def find_model(source: str | Path, weights: str | Path | None = None) -> Path | str:
-    """Return the path of a model's file, or the name of a network.
-
-    Args:
-        source: str, path of a run's folder or of a model's file, or name of a network.
-        weights: str, weights of a named network: the path of their file, or a tag.
-
-    Returns:
-        The path of the model's file, or the name as the table has it.
-
-    Raises:
-        ValueError: If there is no such file or name, or a file comes with weights.
+    """Return the path of a model's file, or the name of a network in the table.
 
     Example:
-
     >>> find_model("resnext50_32x4d", weights="mine.weights.h5")
     'ResNeXt50'
     """
@@ -55,7 +41,7 @@ def find_model(source: str | Path, weights: str | Path | None = None) -> Path | 
 
 
 def find_trained_model(source: str | Path, weights: str | Path | None = None) -> Path | str:
-    """Return what `find_model` returns, and raise a `ValueError` for a name without weights."""
+    """Return what `find_model` returns, but raise a `ValueError` for a name without weights."""
     model = find_model(source, weights)
     if isinstance(model, str) and weights is None:
         raise ValueError(
@@ -69,10 +55,7 @@ def find_trained_model(source: str | Path, weights: str | Path | None = None) ->
 def open_model(
     source: str | Path, weights: str | Path | None = None, image_size: int | None = None
 ) -> "keras.Model":
-    """Load what `find_model` finds, or build the network, for images of a size in pixels.
-
-    Without weights, a named network has random ones.
-    """
+    """Load or build what `find_model` returns; a name without weights has random ones."""
     model = find_model(source, weights)
     if isinstance(model, Path):
         return load_file(model)
@@ -83,11 +66,7 @@ def open_model(
 
 
 def load_file(source: str | Path) -> "keras.Model":
-    """Load the model in a file, or in a run's folder, without compiling it.
-
-    Raises:
-        ValueError: If it is missing or cannot be loaded.
-    """
+    """Load the model in a file, or in a run's folder, without compiling it."""
     import keras
 
     path = _file_of(Path(source))

@@ -1,7 +1,4 @@
-"""Every picture that the package draws. Matplotlib's objects only: no global state, no window.
-
-Each function writes a PNG with a title to a path.
-"""
+"""The plots of the package, as PNG files, drawn without Matplotlib's global state."""
 
 import csv
 import math
@@ -20,14 +17,14 @@ from matplotlib.ticker import MaxNLocator
 if TYPE_CHECKING:
     from keras_resnext.data.profile import Profile
 
-# Told apart by color-blind readers (Okabe and Ito), and by the dash of what is measured.
+# Distinguishable by color-blind readers (Okabe and Ito).
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 # The columns of history.csv in each panel: training, testing, label of the axis, factor.
 PANELS = (("loss", "val_loss", "loss (nats)", 1), ("top1", "val_top1", "top-1 accuracy (%)", 100))
 
 
 def plot_history(history: str | Path, path: str | Path, title: str) -> None:
-    """Draw the learning curve of one run from its history.csv, to be shown at half the size."""
+    """Draw the learning curves of one run from its history.csv, to be shown at half the size."""
     rows = read_history(history)
     figure, panels = _figure(title)
     for axes, (train, test, *_, factor) in zip(panels, PANELS, strict=True):
@@ -39,7 +36,7 @@ def plot_history(history: str | Path, path: str | Path, title: str) -> None:
 
 
 def plot_curves(histories: Mapping[str, str | Path], path: str | Path, title: str) -> None:
-    """Draw the learning curves of several runs, each a history.csv by its label."""
+    """Draw the learning curves of several runs, each a history.csv, by label."""
     if not histories:
         raise ValueError("`histories` is empty. Expected the history.csv of at least one run.")
     runs = {label: read_history(history) for label, history in histories.items()}
@@ -56,7 +53,7 @@ def plot_curves(histories: Mapping[str, str | Path], path: str | Path, title: st
 
 
 def plot_throughput(rows: Sequence[Mapping], path: str | Path, title: str) -> None:
-    """Draw the rows of `evaluation.throughput`, one panel per batch size."""
+    """Draw the rows of `evaluation.throughput`, with a panel per batch size."""
     if not rows:
         raise ValueError("`rows` is empty. Expected at least one measurement.")
     by_batch = {}
@@ -84,11 +81,7 @@ def plot_throughput(rows: Sequence[Mapping], path: str | Path, title: str) -> No
 
 
 def plot_explanation(image: np.ndarray, heat: np.ndarray, path: str | Path, title: str) -> None:
-    """Draw an image, and beside it what a network looked at.
-
-    The image is RGB from 0 to 1, (height, width, 3); the heat from 0 to 1, (rows, columns), covers
-    all of it.
-    """
+    """Draw an RGB image (height, width, 3) and its heat map (rows, columns), both from 0 to 1."""
     figure = Figure(figsize=(8, 4.4), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=14)
@@ -103,7 +96,7 @@ def plot_explanation(image: np.ndarray, heat: np.ndarray, path: str | Path, titl
 
 
 def read_history(history: str | Path) -> list[dict[str, float]]:
-    """Return a row per epoch of a history.csv, numbers by the name of the column."""
+    """Return a row per epoch of a history.csv, with numbers by column."""
     with open(history, newline="", encoding="utf-8") as file:
         table = csv.DictReader(file)
         rows = [{name: float(value or "nan") for name, value in row.items()} for row in table]
@@ -113,7 +106,7 @@ def read_history(history: str | Path) -> list[dict[str, float]]:
 
 
 def plot_profile(profile: "Profile", path: str | Path, title: str) -> None:
-    """Draw how fast each stage of an input pipeline is, and what the model can take."""
+    """Draw the rate of each stage of an input pipeline, and that of the model."""
     figure = Figure(figsize=(10, 4.4), dpi=160, layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(f"{title}\n{textwrap.fill(profile.verdict, 105)}", fontsize=11.5)
@@ -138,7 +131,7 @@ def plot_profile(profile: "Profile", path: str | Path, title: str) -> None:
     stages.set_xscale("log")
     stages.margins(x=0.15)
     stages.set_xlabel("images per second (logarithmic)", fontsize=12)
-    # Nowhere beside the bars is there always room.
+    # There is not always room beside the bars.
     stages.legend(frameon=False, fontsize=10, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
     _draw_waiting(share, profile.waiting)
     for axes in (stages, share):
@@ -192,7 +185,7 @@ def _figure(title: str) -> tuple[Figure, Sequence[Axes]]:
 
 
 def _with_last(label: str, rows: Sequence[Mapping], column: str, factor: float) -> str:
-    """Append where the curve ends, to three digits."""
+    """Append the last value of a curve, with three digits, to its label."""
     return f"{label}: {rows[-1][column] * factor:#.3g}"
 
 
@@ -207,7 +200,7 @@ def _draw(axes: Axes, rows: Sequence[Mapping], column: str, factor: float, **sty
 def _write(figure: Figure, path: str | Path) -> None:
     for text in figure.findobj(Text):
         text.set_parse_math(False)  # a $ in the name of a folder or a class begins no formula
-    # Laid out once: savefig would do it twice, and draw a first time for it, while training waits.
+    # Lay out once: `savefig` would draw twice, while training waits.
     figure.get_layout_engine().execute(figure)
     figure.set_layout_engine("none")
     figure.savefig(path, format="png")

@@ -5,12 +5,12 @@ from pathlib import Path
 
 
 def is_x86() -> bool:
-    """Return whether it is an x86-64, for which TensorFlow brings oneDNN's kernels."""
+    """Return whether the processor is x86-64, for which TensorFlow includes oneDNN's kernels."""
     return platform.machine() in ("x86_64", "AMD64")
 
 
 def processor_flags() -> set[str]:
-    """Return the processor's features as Linux names them; an empty set elsewhere."""
+    """Return the processor's features as Linux names them, or an empty set elsewhere."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

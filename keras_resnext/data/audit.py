@@ -1,4 +1,4 @@
-"""A report on a data set of image files: what is in it, and what is wrong with it."""
+"""A report on a data set of image files: what is in it and what is wrong with it."""
 
 import hashlib
 import os
@@ -15,14 +15,9 @@ from keras_resnext.data.undecodable import find_undecodable
 
 @dataclass(frozen=True)
 class Audit:
-    """What is in a data set.
+    """Counts per class, sizes, broken files and duplicates of a data set.
 
-    Args:
-        counts: dict from the name of a class to its numbers of (training, test) images.
-        sizes: Smallest, median and largest (height, width) in pixels, or None if the images are not
-            files.
-        broken: dict from path to what is wrong with the file.
-        duplicates: tuple of (path in training, path in test) of files with the same bytes.
+    `counts` and `duplicates` are (training, test); `sizes` the smallest, median and largest.
     """
 
     counts: dict[str, tuple[int, int]]
@@ -32,7 +27,7 @@ class Audit:
 
 
 def audit_dataset(dataset: Dataset) -> Audit:
-    """Count, measure, decode and compare all images of a data set, broken ones left out."""
+    """Count, measure, decode and compare all images of a data set."""
     parts = (dataset.train, dataset.test)
     tallies = [np.bincount(labels_of(part), minlength=dataset.classes) for part in parts]
     broken = dict(dataset.skipped)
@@ -61,7 +56,7 @@ def _sizes(paths: list[str]) -> tuple | None:
 
 
 def _duplicates(train: tuple[str, ...], test: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Only files of the same length are read."""
+    """Yield pairs of identical files; only files of equal length are read."""
     lengths = _by(train, os.path.getsize), _by(test, os.path.getsize)
     common = lengths[0].keys() & lengths[1].keys()
     candidates = [[path for size in common for path in side[size]] for side in lengths]

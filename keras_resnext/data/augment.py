@@ -1,9 +1,7 @@
-"""Augmentation: pure, seeded functions on batches of images, and the table of them by name.
+"""Augmentation: pure, seeded functions on batches of images, and a table of them by name.
 
-Each takes uint8 images of shape (batch, height, width, channels), a seed of two integers, the edge
-of the images in pixels and its row's arguments, and returns uint8 images. The same seed gives the
-same images, eagerly and inside tf.data, on any number of cores. They work on whole batches because
-tf.data takes longer to call a function than to move a small image: see `pipeline`.
+Each takes uint8 images (batch, height, width, channels), a seed of two integers, the edge of the
+images in pixels and its row's arguments. The same seed gives the same images everywhere.
 """
 
 from __future__ import annotations
@@ -36,25 +34,18 @@ class AugmentationRow(Row):
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to training images, read by `parse_augmentation`.
-
-    Args:
-        text: str, what was given.
-        steps: tuple of `Call`, applied in turn.
-        crop: `Crop` with the bounds of a random crop before them, or None for the whole middle.
-    """
+    """A parsed augmentation: the steps to apply in turn, after an optional random crop."""
 
     text: str = field(compare=False)
     steps: tuple[Call, ...]
     crop: Crop | None = None
 
     def __str__(self) -> str:
-        """Return the text."""
         return self.text
 
 
 def flip(images: tf.Tensor, seed: tf.Tensor, size: int | None = None) -> tf.Tensor:
-    """Mirror each image, left to right, with probability 1/2."""
+    """Mirror each image horizontally with probability 1/2."""
     mirrored = tf.random.stateless_uniform([tf.shape(images)[0]], seed) < 0.5
     # Whole images are moved, and rows reversed in rank 3, where TensorFlow has a fast way for three
     # channels: several times as fast as tf.where over the images and images[:, :, ::-1].
@@ -66,10 +57,7 @@ def flip(images: tf.Tensor, seed: tf.Tensor, size: int | None = None) -> tf.Tens
 
 
 def pad_and_crop(images: tf.Tensor, seed: tf.Tensor, size: int) -> tf.Tensor:
-    """Pad with black by an eighth of the size on every side and crop anywhere: a random shift.
-
-    4 pixels for images of 32, as in section 4.2 of "Deep Residual Learning for Image Recognition".
-    """
+    """Pad every side with black by an eighth of the size, and crop at random."""
     padding = max(1, size // 8)
     space = [padding, padding]
     padded = tf.pad(images, [[0, 0], space, space, [0, 0]])
@@ -97,10 +85,7 @@ def color_jitter(
 
 
 def cutout(images: tf.Tensor, seed: tf.Tensor, size: int) -> tf.Tensor:
-    """Paint a square of half the size gray, its middle anywhere; what sticks out is cut off.
-
-    "Improved Regularization of Convolutional Neural Networks with Cutout".
-    """
+    """Paint a square of half the size gray, centered anywhere (arXiv 1708.04552)."""
     count = tf.shape(images)[0]
     middle = tf.random.stateless_uniform([count, 2], seed, 0, size, tf.int32)
     return _paint(images, middle - size // 4, tf.fill([count, 2], size // 2))
@@ -109,10 +94,7 @@ def cutout(images: tf.Tensor, seed: tf.Tensor, size: int) -> tf.Tensor:
 def random_erasing(
     images: tf.Tensor, seed: tf.Tensor, size: int, probability: float = 0.5
 ) -> tf.Tensor:
-    """Paint a rectangle of random area and shape gray, in some of the images.
-
-    "Random Erasing Data Augmentation", algorithm 1.
-    """
+    """Paint a random rectangle gray in some of the images (arXiv 1708.04896, algorithm 1)."""
     draws = tf.random.stateless_uniform([5, tf.shape(images)[0]], seed)
     corner, extent = fit_windows(relative_windows(draws[:4], ERASED), tf.constant([size, size]))
     extent = tf.where((draws[4] < probability)[:, None], extent, 0.0)
@@ -125,7 +107,7 @@ def _paint(images: tf.Tensor, corner: tf.Tensor, extent: tf.Tensor) -> tf.Tensor
 
 
 def each(function: Callable) -> Callable:
-    """Return an augmentation that calls a function of one image and a seed for each image."""
+    """Return an augmentation that calls `function(image, seed)` for each image."""
 
     def step(
         images: tf.Tensor, seed: tf.Tensor, size: int | None = None, **arguments: object
@@ -192,22 +174,10 @@ POLICY_FILE = AugmentationRow("Change by the policy of a file.", each(policies.a
 
 
 def parse_augmentation(text: str | Augmentation) -> Augmentation:
-    """Read what is done to training images.
+    """Parse an augmentation, with the random crop of the first part that has one.
 
-    Args:
-        text: str, `"none"`; the name of a row of `AUGMENTATIONS`, with arguments in parentheses;
-            the path of a policy file (.json); or several joined by `+`. Or an `Augmentation`.
-
-    Returns:
-        `Augmentation`, with the crop of the first part that has one.
-
-    Raises:
-        ValueError: For an unknown name or argument, with the nearest one, and for a file that
-            holds no policy.
-
-    Example:
-    >>> parse_augmentation("shift+flip") == parse_augmentation("shift_flip")
-    True
+    It is `"none"`; the name of a row of `AUGMENTATIONS`, with arguments in parentheses; the path of
+    a policy file (.json); or several joined by `+`.
     """
     if isinstance(text, Augmentation):
         return text
@@ -232,7 +202,7 @@ def _calls(text: str) -> list[Call]:
 def apply_steps(
     images: tf.Tensor, seed: tf.Tensor, augmentation: Augmentation, size: int
 ) -> tf.Tensor:
-    """Apply each step, with a seed of its own, to images (batch, size, size, channels)."""
+    """Apply each step, with its own seed, to images (batch, size, size, channels)."""
     for place, step in enumerate(augmentation.steps):
         images = step(images, fold(seed, place), size)
     return images

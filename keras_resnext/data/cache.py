@@ -1,8 +1,4 @@
-"""What is kept of a data set between epochs, and where: planned from its size and free memory.
-
-Never anything augmented: a cache holds whole images (or, if training crops nothing, the square in
-the middle), so that every epoch differs. Files are in `cache_file`.
-"""
+"""What to cache of a data set, before augmentation: planned from its size and free memory."""
 
 from __future__ import annotations
 
@@ -32,9 +28,9 @@ MEMORY_SHARE = 0.6
 FOLDER_VARIABLE = "KERAS_RESNEXT_CACHE"
 # Sizes are estimated from this many files, or first records.
 SAMPLE = 256
-# An estimate from a sample may be wrong by this factor before it counts.
+# An estimate from a sample may be wrong by this factor.
 SPARE = 1.15
-# TensorFlow's kernels stop the process if a tensor begins elsewhere.
+# TensorFlow's kernels crash if a tensor is not aligned to this many bytes.
 ALIGNMENT = 64
 
 log = logging.getLogger(__name__)
@@ -42,17 +38,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class CachePlan:
-    """What is kept, and why.
-
-    Args:
-        kind: str, `"decoded"`, `"encoded"`, `"file"`, `"nothing"` or, if the data set is an array
-            in memory already, `"array"`.
-        reason: str, in words.
-        decoded: int, bytes of all images, decoded.
-        encoded: int, bytes of all images, as they are stored.
-        budget: int, bytes of memory that may be used.
-        folder: Path of the folder of a file cache.
-    """
+    """What to cache ("decoded", "encoded", "file", "nothing" or "array"), and why."""
 
     kind: str
     reason: str
@@ -64,16 +50,10 @@ class CachePlan:
 
 @dataclass(frozen=True, eq=False)
 class Store:
-    """Images that can be fetched in any order: pixels, or the bytes of files, or their paths.
+    """Images that can be fetched in any order: pixels, contents of files, or paths.
 
-    Args:
-        labels: int64 tensor of shape (count,).
-        pixels: uint8 tensor (count, height, width, channels), if all have the same shape.
-        flat: uint8 tensor, all pixels one after the other, if shapes differ.
-        shapes: int32 tensor (count, 3), with `flat`.
-        starts: int64 tensor (count,), with `flat`.
-        contents: string tensor, the bytes of the image files.
-        paths: string tensor, the paths of the image files.
+    `pixels` (count, height, width, channels) holds images of one shape; otherwise `flat` holds all
+    pixels in a row, with `shapes` (count, 3) and `starts`.
     """
 
     labels: tf.Tensor
@@ -85,7 +65,7 @@ class Store:
     paths: tf.Tensor | None = None
 
     def image(self, index: tf.Tensor) -> tf.Tensor:
-        """Return a decoded image, uint8 of shape (height, width, channels)."""
+        """Return a decoded uint8 image (height, width, channels)."""
         if self.pixels is not None:
             return self.pixels[index]
         if self.flat is not None:
@@ -96,13 +76,13 @@ class Store:
         return decode(self.encoded(index))
 
     def shape(self, index: tf.Tensor) -> tf.Tensor | None:
-        """Return height and width of decoded images, (..., 2) or (2,), or None if not decoded."""
+        """Return the height and width of decoded images, or None if they are not decoded."""
         if self.pixels is not None:
             return tf.shape(self.pixels)[1:3]
         return None if self.flat is None else tf.gather(self.shapes, index)[..., :2]
 
     def encoded(self, index: tf.Tensor) -> tf.Tensor | None:
-        """Return the bytes of an image file, or None if only pixels are kept."""
+        """Return the bytes of an image file, or None if only pixels are stored."""
         if self.contents is not None:
             return self.contents[index]
         return read_contents(self.paths[index]) if self.paths is not None else None
@@ -111,20 +91,10 @@ class Store:
 def plan_cache(
     part: Part, resize: Resize, cache: str | Path | bool = "auto", budget: int | None = None
 ) -> CachePlan:
-    """Decide what to keep of a part: the first of decoded, encoded and nothing that fits.
+    """Decide what to cache of a part: the first of decoded, encoded and nothing that fits.
 
-    Args:
-        part: `Part` of a data set.
-        resize: `Resize` of decoded images.
-        cache: `"auto"`; `"memory"` for decoded images; `"encoded"` for the bytes of the files; a
-            folder for a file of decoded images in it; or False.
-        budget: int, bytes of memory that may be used. Defaults to 60 % of what is free.
-
-    Returns:
-        `CachePlan`.
-
-    Raises:
-        ValueError: For another `cache`, or one that memory has no room for.
+    `cache` and `budget` (in bytes) are `cache` and `memory_budget` of `training_batches`. Raise a
+    `ValueError` if memory does not suffice for the cache that was requested.
     """
     folder = _folder_of(cache)
     budget = int(MEMORY_SHARE * free_memory()) if budget is None else budget
@@ -170,7 +140,6 @@ def _plan_file(folder: Path, reason: str, sizes: dict) -> CachePlan:
 
 
 def _folder_of(cache: str | Path | bool) -> Path | None:
-    """Check the argument `cache`, and return the folder if it is one."""
     if cache is False or cache in CACHES:
         return None
     if isinstance(cache, Path):
@@ -183,7 +152,7 @@ def _folder_of(cache: str | Path | bool) -> Path | None:
 
 
 def _decoded_bytes(part: Part, resize: Resize) -> int:
-    """Estimate the bytes of a part's decoded images: exact if all have the same size."""
+    """Estimate the bytes of a part's decoded images; exact if all have the same size."""
     channels = part.images.shape[-1] if isinstance(part.images, np.ndarray) else 3
     if resize.size is not None:
         return len(part) * resize.size**2 * channels
@@ -195,7 +164,6 @@ def _decoded_bytes(part: Part, resize: Resize) -> int:
 
 
 def _encoded_bytes(part: Part) -> int:
-    """Estimate the bytes of a part's image files from a sample; those of an array are exact."""
     if isinstance(part.images, np.ndarray):
         return part.images.nbytes
     length = os.path.getsize if isinstance(part.images, tuple) else len
@@ -203,7 +171,6 @@ def _encoded_bytes(part: Part) -> int:
 
 
 def _sample(part: Part) -> list:
-    """Return paths from all over a part, or the contents of its first records."""
     if isinstance(part.images, tuple):
         return list(part.images[:: max(1, len(part) // SAMPLE)][:SAMPLE])
     stream = part.images.read(None).take(SAMPLE).as_numpy_iterator()
@@ -221,14 +188,7 @@ def _shape_of(part: Part, resize: Resize) -> tuple[int, int]:
 
 
 def fill_cache(part: Part, resize: Resize, plan: CachePlan) -> Store | None:
-    """Do what a plan says.
-
-    Returns:
-        `Store`, or None for `Records` of which nothing is kept: they are read in each epoch.
-
-    Raises:
-        ValueError: If an image cannot be decoded (it is named), or if the disk has no room.
-    """
+    """Carry out a plan; return None for `Records` that are read again in each epoch."""
     with tf.device("CPU:0"):  # never in the accelerator's memory
         if plan.kind == "decoded":
             return _store_decoded(part, resize, plan)
@@ -297,7 +257,7 @@ def _store_pixels(flat: np.ndarray, shapes: np.ndarray, labels: np.ndarray) -> S
 
 
 def _shared(array: np.ndarray) -> tf.Tensor:
-    """Return a tensor of the same memory, if that can be: a copy would need it twice."""
+    """Return a tensor that shares the array's memory, if possible."""
     if not array.flags.writeable or array.ctypes.data % ALIGNMENT:
         return tf.constant(array)
     return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
@@ -310,7 +270,7 @@ def _aligned(size: int) -> np.ndarray:
 
 
 def _decoded(part: Part, resize: Resize) -> Iterator[tuple[np.ndarray, int]]:
-    """Yield resized images and labels, in order; a ValueError names what cannot be decoded."""
+    """Yield resized images and labels in order; a `ValueError` names undecodable images."""
     if isinstance(part.images, np.ndarray):
         rows = tf.data.Dataset.from_tensor_slices((part.images, part.labels))
     else:

@@ -1,9 +1,4 @@
-"""Decoded images in a file, named by a hash of all it depends on.
-
-That is the files with their sizes and times, how images are resized, and the version of this code.
-A cache is written under another name while a lock is held, and renamed when it is whole: an
-interrupted one is never used, and is removed by whoever comes next.
-"""
+"""Decoded images in a file, named by a hash of everything it depends on."""
 
 import hashlib
 import json
@@ -27,10 +22,7 @@ Images = Iterator[tuple[np.ndarray, int]]
 
 
 def write_file(parent: Path, part: Part, resize: Resize, images: Callable[[], Images]) -> Path:
-    """Write a cache below a folder, unless there is one that is whole, and return its path.
-
-    `images` is called if they are needed, for an iterator of resized images and their labels.
-    """
+    """Write the result of `images()` below a folder, unless it exists, and return the path."""
     folder = parent / _key(part, resize)
     if not _is_whole(folder):
         parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +50,7 @@ def _key(part: Part, resize: Resize) -> str:
 
 
 def fingerprint(part: Part) -> Iterator[bytes]:
-    """Yield bytes to hash: all that the images of a part, their order and labels depend on."""
+    """Yield bytes to hash: everything that a part's images, order and labels depend on."""
     if isinstance(part.images, Records):
         yield part.images.identity.encode()
         yield part.images.numbers.tobytes()
@@ -75,7 +67,7 @@ def fingerprint(part: Part) -> Iterator[bytes]:
 
 
 def _is_whole(folder: Path) -> bool:
-    """The folder is renamed when it is whole; lengths are compared for what came later."""
+    """Return whether the folder exists and its files still have the right lengths."""
     try:
         meta = json.loads((folder / META).read_text(encoding="utf-8"))
         return all((folder / name).stat().st_size == size for name, size in meta["bytes"].items())
@@ -123,7 +115,6 @@ def _lock_path(folder: Path) -> Path:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Remove what killed processes left: a lock dies with the process that held it."""
     for unfinished in folder.glob("*.part"):
         lock = FileLock(_lock_path(unfinished.with_suffix("")), timeout=0)
         with suppress(Timeout), lock:  # or it is being written

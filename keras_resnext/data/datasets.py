@@ -1,9 +1,4 @@
-"""The data sets that training knows: a table of sources, each of which loads a checked `Dataset`.
-
-Everything wrong with a data set raises a ValueError before any work is done. Networks are shown RGB
-throughout (the pipeline repeats gray arrays over the channels), so that every network of the
-package, and every published checkpoint, takes every data set.
-"""
+"""The table of data sources, each of which loads a checked `Dataset`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,20 +29,19 @@ def load_dataset(
             (`"tfds:cifar10,train[:80%],test"`) and a data_dir (`"tfds:cifar10@FOLDER"`); a folder
             of class folders (with train/ and test/ or val/ in it, or without); a .csv with the
             columns path, label and optionally split; an .npz with x_train, y_train, x_test, y_test
-            or images, labels, and optionally class_names; a folder that `data pack` has written.
-            Or a dictionary of such arrays.
-        image_size: int, edge in pixels that images are resized to, by the shorter side, then
-            cropped in the middle. None for the size they have, if it is the same for all.
-        seed: int, seed of the split if the source has no test part of its own: a fifth of each
-            class.
-        on_error: str, what to do about broken files: `"raise"` names them all, `"skip"` leaves them
-            out and lists them in `Dataset.skipped`.
+            or images, labels, and optionally class_names; a folder written by `data pack`. Or a
+            dictionary of such arrays.
+        image_size: int, edge in pixels that the shorter side is resized to before the middle is
+            cropped. None keeps the size of the images, if it is the same for all.
+        seed: int, seed of the split if the source has no test part: a fifth of each class.
+        on_error: str, what to do about broken files: `"raise"` names them all, `"skip"` lists them
+            in `Dataset.skipped`.
 
     Returns:
         `Dataset`.
 
     Raises:
-        ValueError: For an unknown source and for everything wrong with a known one.
+        ValueError: If the source is unknown or anything about it is invalid.
 
     Example:
     >>> digits = load_dataset("digits")
@@ -70,12 +64,7 @@ def load_dataset(
 
 
 def absolute_source(source: str | Path) -> str:
-    """Return a source as it is found from any folder.
-
-    Example:
-    >>> absolute_source("digits")  # built in, whatever folder has that name
-    'digits'
-    """
+    """Return the source with an absolute path, unless it is a name such as "digits"."""
     given, absolute = str(source), str(Path(source).absolute())
     return absolute if _row_of(given) is _row_of(absolute) else given
 
@@ -90,7 +79,6 @@ def _names() -> list[str]:
 
 
 def _neighbors(source: str) -> list[str]:
-    """Return folders and files beside the one that does not exist, for the nearest name."""
     parent = Path(source).parent
     if not parent.is_dir():
         return []

@@ -1,9 +1,4 @@
-"""From the bytes of an image file to pixels: whole, or only the part that training crops.
-
-tf.io decodes JPEG, PNG and GIF, several times as fast as Pillow, but turns no photograph upright:
-the EXIF orientation is read and applied here, and costs nothing if a file has none. Pillow decodes
-what tf.io reads wrongly (BMP with a palette) or not in every release (WebP).
-"""
+"""Decoding of image files: most by tf.io, several times as fast as Pillow, the rest by Pillow."""
 
 from __future__ import annotations
 
@@ -31,23 +26,14 @@ LEAST_ANTIALIASED = 2.0
 
 @dataclass(frozen=True)
 class Crop:
-    """Which part of a photograph training sees.
-
-    Args:
-        area: tuple of two floats, least and greatest share of the image's area.
-        ratio: tuple of two floats, least and greatest width over height.
-    """
+    """The bounds of a random crop: share of the image's area, and width over height."""
 
     area: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
 
 
 def decode(contents: tf.Tensor) -> tf.Tensor:
-    """Decode a JPEG, PNG, GIF (its first frame), BMP or WebP: uint8 (height, width, 3), upright.
-
-    Raises:
-        tf.errors.InvalidArgumentError: If it is none of these, or broken.
-    """
+    """Decode a JPEG, PNG, GIF (first frame), BMP or WebP to uint8 (height, width, 3), upright."""
     image = tf.cond(
         tf.io.is_jpeg(contents),
         lambda: upright(tf.io.decode_jpeg(contents, channels=3), orientation(contents)),
@@ -57,11 +43,7 @@ def decode(contents: tf.Tensor) -> tf.Tensor:
 
 
 def decode_crop(contents: tf.Tensor, relative: tf.Tensor, size: int) -> tf.Tensor:
-    """Decode a part of an image, a row of `relative_windows`, and resize it to a square.
-
-    A JPEG is decoded within the window only, by the fast integer transform, and at a half, a
-    quarter or an eighth if the window is that much larger than `size`.
-    """
+    """Decode only the window of `relative_windows`, and resize it to a square."""
 
     def plain() -> tf.Tensor:
         window = pixel_windows(relative, tf.io.extract_jpeg_shape(contents)[:2])
@@ -79,19 +61,12 @@ def decode_crop(contents: tf.Tensor, relative: tf.Tensor, size: int) -> tf.Tenso
 
 
 def _apart(function: Callable) -> Callable:
-    """Keep a branch that is hardly ever taken out of the others' way.
-
-    TensorFlow passes by each operation of a branch that is not taken; a function that must not be
-    inlined is one operation.
-    """
+    """Turn a rarely taken branch into a single operation, so that skipping it costs little."""
     return tf.function(function, experimental_attributes={"_noinline": True})
 
 
 def _is_plain(contents: tf.Tensor) -> tf.Tensor:
-    """Return whether an image is a JPEG that surely has no EXIF: few operations, for most images.
-
-    After its first two bytes comes a JFIF segment of the usual length and no APP1, or a table.
-    """
+    """Return whether a JPEG certainly has no EXIF, at little cost."""
     begin = _text(contents, 2, 4)
     after_jfif = (begin == b"\xff\xe0\x00\x10") & (_text(contents, 20, 2) != b"\xff\xe1")
     return tf.io.is_jpeg(contents) & (after_jfif | (tf.strings.substr(begin, 0, 2) == b"\xff\xdb"))
@@ -124,18 +99,11 @@ def crop_image(image: tf.Tensor, window: tf.Tensor, size: int) -> tf.Tensor:
 
 
 def relative_windows(draws: tf.Tensor, crop: Crop) -> tf.Tensor:
-    """Turn numbers in [0, 1) into windows of images of any size.
+    """Turn numbers (4, ...) in [0, 1) into windows (..., 4) for images of any size.
 
-    As in "Going Deeper with Convolutions", section 6: the area is uniform, the logarithm of width
-    over height is uniform.
-
-    Args:
-        draws: float32 tensor of shape (4, ...).
-        crop: `Crop` with the bounds of the windows.
-
-    Returns:
-        float32 tensor of shape (..., 4): height and width as shares of the square root of the
-        image's area, and where between top and bottom, left and right, from 0 to 1.
+    A window has its height and width as shares of the square root of the image's area, then its
+    vertical and horizontal position from 0 to 1. As in "Going Deeper with Convolutions", section 6,
+    the area and the logarithm of width over height are uniform.
     """
     import numpy as np
 
@@ -147,11 +115,7 @@ def relative_windows(draws: tf.Tensor, crop: Crop) -> tf.Tensor:
 
 
 def fit_windows(relative: tf.Tensor, shape: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Fit `relative_windows` into images of a shape (..., 2); what would stick out is cut off.
-
-    Returns:
-        Corner (top, left) and extent (height, width), float32 of shape (..., 2), whole numbers.
-    """
+    """Return the corners and extents of `relative_windows`, clipped to images of shape (..., 2)."""
     shape = tf.cast(shape, tf.float32)
     extent = tf.round(relative[..., :2] * tf.sqrt(tf.reduce_prod(shape, -1, keepdims=True)))
     extent = tf.clip_by_value(extent, 1.0, shape)
@@ -165,7 +129,7 @@ def pixel_windows(relative: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
 
 
 def _stored_window(window: tf.Tensor, turn: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
-    """Find a window of the upright image, of that (height, width), in the stored one."""
+    """Convert a window of the upright image to one of the stored image."""
     transposed, *flipped = tf.unstack(tf.gather(TURNS, turn))
     corner, extent = window[:2], window[2:]
     corner = tf.where(tf.stack(flipped), shape - corner - extent, corner)
@@ -174,7 +138,7 @@ def _stored_window(window: tf.Tensor, turn: tf.Tensor, shape: tf.Tensor) -> tf.T
 
 
 def upright(image: tf.Tensor, turn: tf.Tensor) -> tf.Tensor:
-    """Turn a stored image (height, width, channels) of an orientation, 1 to 8, upright."""
+    """Turn a stored image (height, width, channels) upright, given its orientation from 1 to 8."""
 
     def turned() -> tf.Tensor:
         transposed, vertical, horizontal = tf.unstack(tf.gather(TURNS, turn))
@@ -186,7 +150,7 @@ def upright(image: tf.Tensor, turn: tf.Tensor) -> tf.Tensor:
 
 
 def orientation(contents: tf.Tensor) -> tf.Tensor:
-    """Return the EXIF orientation of a JPEG, 1 to 8; 1, upright, if the file does not say."""
+    """Return the EXIF orientation of a JPEG, 1 to 8; 1 (upright) by default."""
     place = tf.where(_text(contents, 2, 2) == b"\xff\xe0", 4 + _big_endian(_raw(contents, 4, 2)), 2)
     is_exif = (_text(contents, place, 2) == b"\xff\xe1") & (
         _text(contents, place + 4, 6) == b"Exif\0\0"
@@ -213,7 +177,7 @@ def _orientation(contents: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
 
 
 def _text(contents: tf.Tensor, place: tf.Tensor | int, length: tf.Tensor | int) -> tf.Tensor:
-    """Return bytes of a string; fewer, or others, if it is too short to have them."""
+    """Return a slice of a string, without an error if the string is too short."""
     last = tf.maximum(tf.strings.length(contents) - 1, 0)
     return tf.strings.substr(contents, tf.minimum(place, last), length)
 
@@ -256,7 +220,6 @@ def _decode_window(contents: tf.Tensor, window: tf.Tensor, size: int) -> tf.Tens
 
 
 def _shrunk(image: tf.Tensor, size: int) -> tf.Tensor:
-    """Resize, bilinear, an image that is hardly larger than it has to be."""
     # TensorFlow resizes float32 so much faster than uint8 that the cast pays twice over. Between
     # pixels no value is beyond theirs: nothing to clip.
     resized = tf.image.resize(tf.cast(image, tf.float32), [size, size])
@@ -264,7 +227,7 @@ def _shrunk(image: tf.Tensor, size: int) -> tf.Tensor:
 
 
 def _antialiased(image: tf.Tensor, size: int) -> tf.Tensor:
-    """Resize, bilinear, an image whose pixels would be skipped otherwise."""
+    """Resize an image bilinearly, without skipping pixels."""
     result = tf.image.resize(image, [size, size], antialias=True)
     return tf.cast(tf.clip_by_value(tf.round(result), 0, 255), tf.uint8)
 

@@ -1,4 +1,4 @@
-"""Streams of image files: their bytes, one after the other."""
+"""Streams of encoded image files."""
 
 from __future__ import annotations
 
@@ -14,11 +14,7 @@ def read_contents(path: tf.Tensor) -> tf.Tensor:
 
 
 def encoded_stream(part: Part) -> tf.data.Dataset:
-    """Read the image files of a part of paths or `Records`, in order.
-
-    Returns:
-        tf.data.Dataset of (place in the part, contents, label).
-    """
+    """Return (place in the part, contents, label) of paths or `Records`, in order."""
     if isinstance(part.images, Records):
         return numbered_stream(part.images, None)
     rows = tf.data.Dataset.from_tensor_slices((list(part.images), part.labels)).enumerate()
@@ -29,11 +25,7 @@ def encoded_stream(part: Part) -> tf.data.Dataset:
 
 
 def numbered_stream(records: Records, seed: tf.Tensor | None) -> tf.data.Dataset:
-    """Read the records that belong to a part, the files in the order of a seed if there is one.
-
-    Returns:
-        tf.data.Dataset of (place in the part, contents, label).
-    """
+    """Return (place in the part, contents, label) of records, in an order given by the seed."""
     stream = records.read(seed)
     count = len(records.numbers)
     if count == 0 or (records.numbers[-1] == count - 1):  # all, up to the last

@@ -1,8 +1,4 @@
-"""The grammar of augmentation and mixing: `name` or `name(argument, ...)`, joined by `+`.
-
-What stands before the parentheses is a row of a table, and the row says what may stand in them.
-Text is read once, where it is given; nothing here imports TensorFlow.
-"""
+"""The grammar of augmentation and mixing: `name` or `name(argument, ...)`, joined by `+`."""
 
 import ast
 import re
@@ -19,13 +15,13 @@ CALL = re.compile(r"(?P<name>\w+)(\((?P<values>[^()]*)\))?")
 
 @dataclass(frozen=True)
 class Argument:
-    """What may stand in the parentheses.
+    """An argument of a row.
 
     Args:
         name: str, name of the function's argument.
-        default: The value if it is not given.
-        summary: str, what it is.
-        rule: `checks.Rule` that a given value has to follow.
+        default: The default value.
+        summary: str, what it means.
+        rule: `checks.Rule` for its values.
     """
 
     name: str
@@ -39,8 +35,8 @@ class Row:
     """A row of a table.
 
     Args:
-        summary: str, what it does, one sentence.
-        function: Function that does it, with the arguments as keywords.
+        summary: str, what it does, in one sentence.
+        function: Function that does it; takes the arguments as keywords.
         arguments: tuple of `Argument`, in the order in which they are given.
     """
 
@@ -51,7 +47,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Call:
-    """A row with the values of its arguments; to be called with the rest of its inputs."""
+    """A row with the values of its arguments, to be called with its other inputs."""
 
     row: Row
     values: tuple[tuple[str, object], ...] = ()
@@ -62,29 +58,12 @@ class Call:
 
 
 def split_text(text: str, separator: str) -> list[str]:
-    """Split a text where a separator stands outside of parentheses.
-
-    Example:
-    >>> split_text("mixup(0.2, 1)*0.5,none@80", ",")
-    ['mixup(0.2, 1)*0.5', 'none@80']
-    """
+    """Split a text at separators outside of parentheses."""
     return [part.strip() for part in re.split(rf"{re.escape(separator)}(?![^()]*\))", text)]
 
 
 def parse_call(kind: str, text: str, table: Mapping[str, Row]) -> Call:
-    """Read one `name(argument, ...)`; an argument may be given by its name, `name=value`.
-
-    Args:
-        kind: str, what the table is of, for the error.
-        text: str, what to read.
-        table: Mapping from str, the name, to its `Row`.
-
-    Returns:
-        `Call`.
-
-    Raises:
-        ValueError: For an unknown name or argument, with the nearest one.
-    """
+    """Parse `name(argument, name=value, ...)`; `kind` names the table in errors."""
     match = CALL.fullmatch(text)
     name = match["name"] if match else re.match(r"\w*", text)[0]
     if name not in table:
@@ -113,7 +92,7 @@ def _value(name: str, row: Row, place: int, text: str) -> tuple[str, object]:
 
 
 def signature(name: str, row: Row) -> str:
-    """Return a row as it is typed, with the defaults of its arguments."""
+    """Return a row as users type it, with the defaults of its arguments."""
     values = (
         argument.name if argument.default is None else f"{argument.name}={argument.default}"
         for argument in row.arguments
@@ -122,12 +101,12 @@ def signature(name: str, row: Row) -> str:
 
 
 def signatures(table: Mapping[str, Row]) -> str:
-    """Return all rows of a table as they are typed, for a command's help."""
+    """Return all rows of a table as users type them, for a command's help."""
     return ", ".join(signature(name, row) for name, row in table.items())
 
 
 def listing(table: Mapping[str, Row]) -> str:
-    """Return a table in Markdown: a line per row, with what it does and what its arguments are."""
+    """Return a table in Markdown, with a line per row."""
     lines = []
     for name, row in table.items():
         arguments = "".join(f" `{a.name}`: {a.summary}." for a in row.arguments)

@@ -1,7 +1,4 @@
-"""Image files by what they begin and end with: a check of thousands per second, before training.
-
-The first bytes of a file say what it is, never its name: a PNG called .jpg is read as a PNG.
-"""
+"""A check of image files by their first and last bytes, whatever their names."""
 
 import itertools
 import os
@@ -27,7 +24,7 @@ BARE = {0x01, *range(0xD0, 0xD8)}
 
 
 def image_fault(path: str | Path) -> str | None:
-    """Say what is wrong with an image file, or None if it begins and ends like a whole image."""
+    """Return what is wrong with an image file, or None if its beginning and end are valid."""
     try:
         with open(path, "rb") as file:
             head = file.read(HEAD)
@@ -53,7 +50,7 @@ def _jpeg_fault(file: BinaryIO, head: bytes, tail: bytes, size: int) -> str | No
 
 
 def _ends_before_the_tail(file: BinaryIO, head: bytes) -> bool:
-    """Find the end of an image that a film follows; a preview in its header ends there, too."""
+    """Look for the end of an image in the whole file: motion photos append a film."""
     place, scan = _find_segment(file, head, {SCAN})
     if not scan:
         return False
@@ -62,7 +59,7 @@ def _ends_before_the_tail(file: BinaryIO, head: bytes) -> bool:
 
 
 def _find_segment(file: BinaryIO, head: bytes, markers: Collection[int]) -> tuple[int, bytes]:
-    """Walk the segments up to one of these; return its place and first 9 bytes, or none."""
+    """Walk the segments to one of these markers; return its place and first 9 bytes, or b""."""
     place = 2
     while True:
         segment = head[place : place + 9]
@@ -114,11 +111,7 @@ FORMATS: dict[str, tuple[Callable, Callable]] = {
 
 
 def broken_or_raise(paths: Sequence[str], on_error: str) -> dict[str, str]:
-    """Check every header: return what is wrong with broken files, by path, or name them all.
-
-    Raises:
-        ValueError: If a file is broken and `on_error` is `"raise"`.
-    """
+    """Check all files; return what is wrong by path, or raise a `ValueError` that names them."""
     chunks = [paths[i : i + 500] for i in range(0, len(paths), 500)]
     with ThreadPoolExecutor(8) as pool:  # the wait is for the disk
         faults = pool.map(lambda chunk: [image_fault(path) for path in chunk], chunks)
@@ -130,12 +123,7 @@ def broken_or_raise(paths: Sequence[str], on_error: str) -> dict[str, str]:
 
 
 def describe_broken(broken: dict[str, str], otherwise: str = ", or --on-error skip") -> str:
-    """Return the error message for broken files, with an end of the advice to replace them.
-
-    Example:
-    >>> print(describe_broken({"cat/1.jpg": "the file is empty"}))
-    Unreadable image cat/1.jpg: the file is empty. Replace or remove it, or --on-error skip.
-    """
+    """Return the error message for broken files; `otherwise` ends its advice."""
     if len(broken) == 1:
         ((path, fault),) = broken.items()
         return f"Unreadable image {path}: {fault}. Replace or remove it{otherwise}."
@@ -148,11 +136,7 @@ def describe_broken(broken: dict[str, str], otherwise: str = ", or --on-error sk
 
 
 def common_size(source: str, paths: Sequence[str]) -> tuple[int, int]:
-    """Return the height and width, in pixels, of images that all have the same.
-
-    Raises:
-        ValueError: If sizes differ.
-    """
+    """Return the common (height, width) of images, or raise a `ValueError` if sizes differ."""
     first = None
     for path in paths:
         shape = file_size(path)
@@ -166,11 +150,7 @@ def common_size(source: str, paths: Sequence[str]) -> tuple[int, int]:
 
 
 def file_size(path: str) -> tuple[int, int]:
-    """Return the height and width of an image in pixels, upright.
-
-    Raises:
-        ValueError: If Pillow cannot read its header; the file is named.
-    """
+    """Return the (height, width) of an upright image in pixels, reading only its header."""
     from PIL import Image
 
     try:

@@ -1,4 +1,4 @@
-"""How much memory and disk is free for images."""
+"""How much memory and disk space is free."""
 
 import os
 from pathlib import Path
@@ -23,7 +23,7 @@ def _free_by_system() -> int:
 
 
 def _free_by_container() -> int:
-    """Return what a control group (version 2) leaves; the pages of files give way."""
+    """Return what a control group (version 2) leaves; pages of files count as free."""
     try:
         limit = (CGROUP / "memory.max").read_text().strip()
         used = int((CGROUP / "memory.current").read_text())
@@ -37,19 +37,14 @@ def _free_by_container() -> int:
 
 
 def free_disk(folder: Path) -> int:
-    """Return the bytes that are free for files below a folder, which need not exist."""
+    """Return the bytes that are free below a folder, which need not exist."""
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     status = os.statvfs(existing)
     return status.f_bavail * status.f_frsize
 
 
 def readable(size: float) -> str:
-    """Return a number of bytes as people write it.
-
-    Example:
-    >>> readable(3.1e9), readable(512)
-    ('3.1 GB', '512 B')
-    """
+    """Return a number of bytes in a readable form, such as "3.1 GB"."""
     units = ("B", "kB", "MB", "GB", "TB")
     power = sum(size >= 1000**exponent for exponent in range(1, len(units)))
     size /= 1000**power

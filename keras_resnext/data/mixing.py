@@ -1,9 +1,7 @@
-"""Mixing images and labels of a batch: pure, seeded functions, and the table of them by name.
+"""Mixing of images and labels within a batch: pure, seeded functions, and a table of them by name.
 
-Each takes images (batch, height, width, channels) and labels (batch, classes), of any floating
-type, a seed of two integers and its row's arguments; it computes in float32 and returns images and
-labels of the types it was given. Labels may be soft already: what each image contributes is
-weighted, nothing is rounded.
+Each takes images (batch, height, width, channels), labels (batch, classes), a seed of two integers
+and its row's arguments. It computes in float32; labels may already be soft.
 """
 
 from __future__ import annotations
@@ -25,8 +23,7 @@ class MixingRow(Row):
 
     Args:
         loads: int, batches that make one: 2 for MixUp of the first type.
-        needs_maps: bool, whether the function also takes class activation maps, of the model in
-            training, before the seed.
+        needs_maps: bool, whether the function also takes class activation maps, before the seed.
     """
 
     loads: int = 1
@@ -35,13 +32,7 @@ class MixingRow(Row):
 
 @dataclass(frozen=True)
 class Stage:
-    """What is mixed from some epoch on.
-
-    Args:
-        first: int, the epoch, from 0.
-        choices: tuple of (`Call`, probability) of which each batch gets one; if the probabilities
-            are less than 1 together, the other batches are left as they are.
-    """
+    """Mixing from epoch `first` on: each batch gets at most one of the (`Call`, probability)."""
 
     first: int
     choices: tuple[tuple[Call, float], ...]
@@ -49,23 +40,17 @@ class Stage:
 
 @dataclass(frozen=True)
 class Mixing:
-    """What batches are mixed by, read by `parse_mixing`.
-
-    Args:
-        text: str, what was given.
-        stages: tuple of `Stage`, by their first epoch.
-    """
+    """A parsed mixing: its stages, sorted by their first epoch."""
 
     text: str = field(compare=False)
     stages: tuple[Stage, ...]
 
     def __str__(self) -> str:
-        """Return the text."""
         return self.text
 
     @property
     def loads(self) -> int:
-        """Number of batches that have to be loaded for one."""
+        """Number of batches to load for one."""
         return max((row.loads for row in self._rows()), default=1)
 
     @property
@@ -89,17 +74,7 @@ def beta(shape: list, seed: tf.Tensor, alpha: float) -> tf.Tensor:
 def mixup(
     images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, alpha: float = 0.2
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Blend each image with another of the batch: MixUp, as type 2 of Assemble-ResNet.
-
-    "mixup: Beyond Empirical Risk Minimization", section 2; the weights are beta(alpha, alpha), one
-    per image. In "Compounding the Performance Improvements of Assembled Techniques", section 3.2.2,
-    a batch of B makes B images.
-
-    Example:
-    >>> images, labels = mixup(tf.random.uniform([4, 8, 8, 3]), tf.eye(4), (1, 2))
-    >>> bool(tf.reduce_all(tf.abs(tf.reduce_sum(labels, 1) - 1) < 1e-6))
-    True
-    """
+    """Blend each image with another of the batch (arXiv 1710.09412), type 2 of Assemble-ResNet."""
     partner = partners(tf.shape(images)[0], fold(seed, 2))
     others = tf.gather(images, partner), tf.gather(labels, partner)
     return _blend((images, labels), others, seed, alpha)
@@ -108,10 +83,7 @@ def mixup(
 def mixup_halves(
     images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, alpha: float = 0.2
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Blend the first half of a batch with the second: MixUp, type 1 of Assemble-ResNet.
-
-    A batch of 2 B makes B images: twice as many are loaded, and none is seen twice.
-    """
+    """Blend the first half of a batch with the second: MixUp, type 1 of Assemble-ResNet."""
     half = tf.shape(images)[0] // 2
     first, second = ((images[part], labels[part]) for part in (slice(half), slice(half, 2 * half)))
     return _blend(first, second, seed, alpha)
@@ -132,12 +104,7 @@ def _blend(first: tuple, second: tuple, seed: tf.Tensor, alpha: float) -> tuple:
 def cutmix(
     images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, alpha: float = 1.0
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Paste a box of another image of the batch into each.
-
-    "CutMix: Regularization Strategy to Train Strong Classifiers", section 3.1: the box has the
-    share 1 - beta(alpha, alpha) of the area, its middle is anywhere; labels are weighted by what is
-    left of it within the image.
-    """
+    """Paste a box of another image of the batch into each (arXiv 1905.04899, section 3.1)."""
     shape = tf.shape(images)
     partner = partners(shape[0], fold(seed, 2))
     inside = inside_boxes(shape, _boxes(shape, beta([shape[0]], seed, alpha), fold(seed, 3)))
@@ -149,11 +116,9 @@ def cutmix(
 def ricap(
     images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, alpha: float = 0.3
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Put parts of four images of the batch together, in the four corners.
+    """Put parts of four images of the batch together, in the four corners (arXiv 1811.09030).
 
-    "Data Augmentation using Random Image Cropping and Patching for Deep CNNs", section 3: the
-    corners meet at a point whose coordinates are beta(alpha, alpha), here one point per image; each
-    part is cropped anywhere, and labels are weighted by area.
+    Unlike in the paper, each image has its own point where the corners meet.
     """
     shape = tf.shape(images)
     batch, size = shape[0], shape[1:3]
@@ -176,7 +141,7 @@ def ricap(
 
 
 def _part_places(size: tf.Tensor, begin: tf.Tensor, end: tf.Tensor, draw: tf.Tensor) -> tf.Tensor:
-    """Return the row (or column) of a part's image that each one of the result would show."""
+    """Return the row (or column) of a part's image for each row of the result."""
     length = end - begin
     offset = tf.cast(tf.floor(draw * tf.cast(size - length + 1, tf.float32)), tf.int32)
     places = tf.range(size)[None] + (tf.minimum(offset, size - length) - begin)[:, None]
@@ -186,12 +151,11 @@ def _part_places(size: tf.Tensor, begin: tf.Tensor, end: tf.Tensor, draw: tf.Ten
 def snapmix(
     images: tf.Tensor, labels: tf.Tensor, maps: tf.Tensor, seed: tf.Tensor, alpha: float = 5.0
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Paste a resized box of another image, and weight labels by what the model looks at.
+    """Paste a resized box of another image, and weight labels by class activation maps.
 
-    "SnapMix: Semantically Proportional Mixing for Augmenting Fine-grained Data", section 3: the
-    boxes differ in the two images; a label's weight is the share of its image's class activation
-    map (batch, rows, columns) that is left, or that was pasted. The two do not add up to one: a
-    background pasted over a bird leaves less than one label.
+    arXiv 2012.04846, section 3: a label's weight is the share of its image's map (batch, rows,
+    columns) that remains, or that was pasted. Weights need not sum to 1: background pasted over a
+    bird leaves less than one label.
     """
     shape = tf.shape(images)
     partner = partners(shape[0], fold(seed, 2))
@@ -209,7 +173,7 @@ def snapmix(
 
 
 def _paste(images: tf.Tensor, others: tf.Tensor, target: tf.Tensor, source: tf.Tensor) -> tf.Tensor:
-    """Resize a box of each of the others into a box of each image, by the nearest pixel."""
+    """Resize a box of each other image into a box of each image, by the nearest pixel."""
     shape = tf.shape(images)
     places = []
     for axis in (0, 1):
@@ -225,12 +189,12 @@ def _paste(images: tf.Tensor, others: tf.Tensor, target: tf.Tensor, source: tf.T
 
 
 def partners(count: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Return a random permutation: for each of a batch another, or itself."""
+    """Return a random permutation: the partner of each image, possibly itself."""
     return tf.random.experimental.stateless_shuffle(tf.range(count), seed)
 
 
 def _boxes(shape: tf.Tensor, outside: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Draw boxes with their middles anywhere, cut to the image, of a share of the area or less."""
+    """Draw boxes, centered anywhere and clipped, of at most `1 - outside` of the area."""
     size = tf.cast(shape[1:3], tf.float32)
     extent = tf.cast(size[None] * tf.sqrt(1 - outside)[:, None], tf.int32)
     draw = tf.random.stateless_uniform([shape[0], 2], seed)
@@ -271,23 +235,12 @@ CHOICE = re.compile(r"(?P<call>[^*]+?)\s*(\*\s*(?P<probability>[0-9]*\.?[0-9]+))
 
 
 def parse_mixing(text: str | Mixing) -> Mixing:
-    """Read what batches are mixed by.
+    """Parse a mixing.
 
-    Args:
-        text: str, `"none"`; the name of a row of `MIXINGS`, with arguments in parentheses; several,
-            of which each batch gets one (`"mixup+cutmix"`: each with the same probability;
-            `"mixup*0.3+cutmix*0.2"`: half of the batches are left as they are); and, from an epoch
-            on, something else (`"mixup,cutmix@100,none@150"`). Or a `Mixing`.
-
-    Returns:
-        `Mixing`.
-
-    Raises:
-        ValueError: For anything else, with the nearest name.
-
-    Example:
-    >>> [(stage.first, len(stage.choices)) for stage in parse_mixing("mixup+cutmix,none@9").stages]
-    [(0, 2), (9, 0)]
+    It is `"none"`; the name of a row of `MIXINGS`, with arguments in parentheses; several, of which
+    each batch gets one (`"mixup+cutmix"`: each with the same probability; `"mixup*0.3+cutmix*0.2"`:
+    half of the batches are not mixed); or another mixing from an epoch on
+    (`"mixup,cutmix@100,none@150"`).
     """
     if isinstance(text, Mixing):
         return text
@@ -329,10 +282,9 @@ def mix_batch(
     epoch: tf.Tensor | int = 0,
     maps: Callable | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Mix a batch by what the epoch, from 0, and a draw choose.
+    """Mix `mixing.loads` batches to one, according to the epoch and a random draw.
 
-    Images and labels are those of `mixing.loads` batches, the result is one; `maps` is a function
-    from images and labels to class activation maps, for SnapMix.
+    `maps(images, labels)` returns class activation maps for SnapMix.
     """
     images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
     count = tf.shape(images)[0] // mixing.loads
@@ -351,7 +303,7 @@ def mix_batch(
         if not stage.choices:
             return unmixed
         limits = itertools.accumulate(chance for _, chance in stage.choices)
-        # Chances that are 1 together leave nothing to the last case, rounded as they may be.
+        # If probabilities sum to 1, rounding must not leave anything to the last case.
         limits = [limit if limit < 1 - 1e-6 else 2.0 for limit in limits]
         above = tf.reduce_sum(tf.cast(draw >= tf.constant(limits, tf.float32), tf.int32))
         cases = [lambda call=call: mixed(call) for call, _ in stage.choices]

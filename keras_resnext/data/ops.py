@@ -6,16 +6,12 @@ from keras_resnext.data.lazy import tf
 
 
 def fold(seed: tf.Tensor, number: int) -> tf.Tensor:
-    """Derive a seed, two integers, from another; each use takes a number of its own."""
+    """Derive a seed of two integers from another; each use needs its own number."""
     return tf.random.fold_in(tf.cast(seed, tf.int64), number)
 
 
 def inside_boxes(shape: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
-    """Return which pixels of a batch of a shape lie in the box of their image.
-
-    A box is top, left, bottom, right, int32; the last two exclusive. The result is bool of shape
-    (batch, height, width).
-    """
+    """Return which pixels (batch, height, width) are in the boxes [top, left, bottom, right)."""
 
     def within(axis: int) -> tf.Tensor:
         places = tf.range(shape[1 + axis])[None]
@@ -25,5 +21,5 @@ def inside_boxes(shape: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
 
 
 def gather_pixels(images: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
-    """Return images made of some rows and columns of others, int32 of shape (batch, count)."""
+    """Return images made of some rows and columns, int32 (batch, count), of others."""
     return tf.gather(tf.gather(images, rows, batch_dims=1), columns, axis=2, batch_dims=1)

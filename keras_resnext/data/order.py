@@ -1,7 +1,4 @@
-"""The order of training: which image comes when, in which epoch, and where it is cropped.
-
-All of it is a function of the seed, the epoch and the place of the image in the data set.
-"""
+"""The order and crops of training images: functions of seed, epoch and place in the data set."""
 
 from __future__ import annotations
 
@@ -16,22 +13,16 @@ from keras_resnext.data.ops import fold
 if TYPE_CHECKING:
     from keras_resnext.data.pipeline import Training
 
-# If records can only be read as they lie, this many bytes, or records, are shuffled at a time.
+# Records that can only be read in sequence are shuffled in a buffer of this size.
 SHUFFLED_BYTES, SHUFFLED_RECORDS = 512 << 20, 1 << 15
-# Epochs have seeds of their own: far apart, whatever the seed.
+# The distance between seeds of epochs.
 EPOCH_STRIDE = 1 << 32
 
 
 def shuffled_places(
     training: Training, epochs: int | None, salt: int = 0, start: tuple[int, int] = (0, 0)
 ) -> tf.data.Dataset:
-    """Return the places of all images, in an order of its own for each epoch and salt.
-
-    `epochs` and `start` are as in `pipeline.assemble`.
-
-    Returns:
-        tf.data.Dataset of (place, epoch, window).
-    """
+    """Return (place, epoch, window) of all images, in a new order for each epoch and salt."""
     count = len(training.part)
     used = used_images(training, epochs)
 
@@ -53,12 +44,9 @@ def shuffled_places(
 def shuffled_records(
     training: Training, epochs: int | None, salt: int = 0, start: tuple[int, int] = (0, 0)
 ) -> tf.data.Dataset:
-    """Return records, which are read one by one, and shuffled in a buffer.
+    """Return (contents, label, place, epoch, window) of records, shuffled in a buffer.
 
-    As `shuffled_places`, but what lies before the start is read: records cannot be skipped.
-
-    Returns:
-        tf.data.Dataset of (contents, label, place, epoch, window).
+    Unlike `shuffled_places`, this reads the records before the start, too.
     """
     count = len(training.part)
     mean = max(1, training.plan.encoded // max(1, count))
@@ -66,7 +54,7 @@ def shuffled_records(
     used = used_images(training, epochs)
 
     def numbered(epoch: tf.Tensor) -> tf.data.Dataset:
-        # Of the graph of this function alone: or the order would depend on the program's own seed.
+        # For this function's graph only; otherwise the order would depend on the program's seed.
         tf.random.set_seed(1)
         seed = _order_seed(training, epoch, salt)
         rows = numbered_stream(training.part.images, seed).shuffle(
@@ -80,7 +68,7 @@ def shuffled_records(
 
 
 def own_rows(training: Training, rows: tf.data.Dataset) -> tf.data.Dataset:
-    """Leave out, before anything is decoded, what other workers make of each batch."""
+    """Drop the rows of each batch that belong to other workers, before anything is decoded."""
     index, count = training.worker
     if count == 1:
         return rows
@@ -91,12 +79,7 @@ def own_rows(training: Training, rows: tf.data.Dataset) -> tf.data.Dataset:
 
 
 def epoch_windows(training: Training, epoch: tf.Tensor | int) -> tf.Tensor:
-    """Draw where each image is cropped in an epoch, all at once, which costs next to nothing.
-
-    Returns:
-        float32 tensor of shape (images, 4), by place: see `decode.relative_windows`. (images, 0)
-        without a crop.
-    """
+    """Draw all windows of an epoch at once: float32 (images, 4), or (images, 0) without a crop."""
     count, crop = len(training.part), training.augmentation.crop
     if crop is None:
         return tf.zeros([count, 0])
@@ -110,7 +93,7 @@ def epoch_seed(seed: int, epoch: tf.Tensor | int) -> tf.Tensor:
 
 
 def used_images(training: Training, epochs: int | None) -> int:
-    """Return the images of an epoch: if epochs follow each other, whole batches of them."""
+    """Return the number of images per epoch: with `epochs`, those of whole batches."""
     count = len(training.part)
     return count if epochs is None else count - count % training.batch_size
 
@@ -120,12 +103,10 @@ def _order_seed(training: Training, epoch: tf.Tensor, salt: int) -> tf.Tensor:
 
 
 def _skipped(training: Training, epoch: tf.Tensor, start: tuple[int, int]) -> tf.Tensor:
-    """Return the number of images of an epoch that come before the start."""
     return tf.where(epoch == start[0], tf.constant(start[1] * training.batch_size, tf.int64), 0)
 
 
 def _epochs(epochs: int | None, start: tuple[int, int]) -> tf.data.Dataset:
-    """Return the numbers of the epochs of one pass: all, or the one whose turn it is."""
     if epochs is not None:
         return tf.data.Dataset.range(start[0], epochs)
     with tf.device("CPU:0"):

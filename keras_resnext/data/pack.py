@@ -1,8 +1,4 @@
-"""Writing a data set as TFRecord shards: a few large files instead of many small ones.
-
-A shard is written under another name and renamed when it is whole; `pack.json`, without which no
-folder counts as a pack, comes last. Packing again resumes after the last whole shard.
-"""
+"""Writing a data set as TFRecord shards; `pack.json`, written last, makes the folder a pack."""
 
 from __future__ import annotations
 
@@ -32,22 +28,10 @@ def write_pack(
     shard_images: int = SHARD_IMAGES,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
-    """Write a data set as TFRecord shards, or resume where writing it was interrupted.
+    """Write a data set as TFRecord shards, or resume writing them.
 
-    Image files are stored as they are, arrays as PNG. Training images are shuffled once, since
-    records are read as they lie. Two processes that write the same pack take turns.
-
-    Args:
-        dataset: `Dataset` from `load_dataset`.
-        folder: str, path of a folder that is new, empty, or holds this pack, whole or begun.
-        shard_images: int, images per file.
-        progress: Function that is called with the number of images written and of all.
-
-    Returns:
-        Path of the folder, which `load_dataset` takes.
-
-    Raises:
-        ValueError: If the folder holds anything else, or for less than one image per file.
+    Image files are stored unchanged, arrays as PNG. Training images are shuffled once. Two
+    processes that write the same pack take turns. `progress(done, total)` counts images.
     """
     check("shard_images", shard_images, integer(1))
     folder = Path(folder)
@@ -68,7 +52,7 @@ def write_pack(
 
 
 def _begin(folder: Path, plan: dict) -> bool:
-    """Claim the folder; return whether the pack is whole already."""
+    """Claim the folder; return whether the pack is already complete."""
     for name in (PACK, PLAN):
         path = folder / name
         if path.exists():
@@ -133,7 +117,6 @@ def _write_shard(path: Path, rows: Iterator[bytes], count: int) -> None:
 
 
 def _examples(part: Part) -> Iterator[bytes]:
-    """Return serialized examples, in order."""
     if len(part) == 0:
         return iter(())
     if isinstance(part.images, np.ndarray):

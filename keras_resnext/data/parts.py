@@ -1,4 +1,4 @@
-"""What a data set is once it is loaded: parts of images and labels. NumPy alone."""
+"""A loaded data set: parts of images and labels. Needs only NumPy."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -20,12 +20,11 @@ SMOOTHINGS = ("all", "others")
 
 @dataclass(frozen=True, eq=False)
 class Records:
-    """Encoded images that can only be read one after the other: record files, TFDS.
+    """Encoded images that can only be read in sequence: record files, TFDS.
 
     Args:
-        read: Function from a seed of two integers, or None for the stored order, to a
-            tf.data.Dataset of (number, contents, label): int64 from 0, bytes of an image file,
-            int64. The order is a function of the seed.
+        read: Function from a seed of two integers, which determines the order, or None for the
+            stored order, to a tf.data.Dataset of (int64 number from 0, contents, int64 label).
         numbers: int array, the numbers that belong to the part, ascending.
         identity: str, a text that changes whenever the images do.
     """
@@ -37,40 +36,37 @@ class Records:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Images and their labels, in order: one part (training or test) of a data set.
+    """The images and labels of one part (training or test) of a data set, in order.
 
     Args:
-        images: uint8 array of shape (count, height, width, channels), 3 channels or, gray, 1; or
-            a tuple of as many paths of files; or `Records`.
-        labels: int64 array of shape (count,), each label from 0 to the number of classes - 1. None
-            for `Records`, which have their own: `labels_of` reads them.
+        images: uint8 array (count, height, width, 3 or 1); or a tuple of paths; or `Records`.
+        labels: int64 array (count,); None for `Records`, whose labels `labels_of` reads.
     """
 
     images: np.ndarray | tuple[str, ...] | Records
     labels: np.ndarray | None
 
     def __len__(self) -> int:
-        """Return the number of images."""
         return len(self.images.numbers if isinstance(self.images, Records) else self.labels)
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A data set, and how it is trained on by default.
+    """A data set and the defaults for training on it.
 
     Args:
-        name: str, short name, fit for a folder's name.
-        source: str, what was given: a name or a path.
+        name: str, short name that can be used for a folder.
+        source: str, name or path that it was loaded from.
         train: `Part` to train on.
         test: `Part` to measure on: never shuffled, never augmented.
         class_names: tuple of str, in the order of the labels.
         image_size: int, edge in pixels of the square images that the network sees.
-        augmentation: str, as `augment.parse_augmentation` reads it, or what it returns.
+        augmentation: str or `Augmentation`: see `augment.parse_augmentation`.
         epochs: int, default number of epochs.
         batch_size: int, default number of images per step.
         mean: tuple of 3 floats by channel, subtracted from pixels scaled to 0..1.
-        std: tuple of 3 floats by channel, which they are then divided by.
-        skipped: tuple of (path, what is wrong) of the broken files that were left out.
+        std: tuple of 3 floats by channel, by which they are then divided.
+        skipped: tuple of (path, reason) of broken files.
     """
 
     name: str
@@ -95,21 +91,9 @@ class Dataset:
 def stratified_split(
     labels: np.ndarray, fraction: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Split so that each class keeps its share.
+    """Return sorted indices of two parts; the second has a fraction of each class.
 
-    Args:
-        labels: int array of shape (count,).
-        fraction: float, share of each class that goes into the second part. A class of two or more
-            images is in both parts; a single image stays in the first.
-        seed: int, seed of the choice.
-
-    Returns:
-        Two sorted int arrays of indices, disjoint, together everything.
-
-    Example:
-    >>> first, second = stratified_split(np.array([0] * 10 + [1] * 5), 0.2, seed=0)
-    >>> len(first), len(second)
-    (12, 3)
+    A class of two or more images is in both parts, a single image is in the first.
     """
     generator = np.random.default_rng(seed)
     chosen = []
@@ -124,11 +108,7 @@ def stratified_split(
 def split(
     source: str, whole: Part, seed: int, fraction: float = TEST_FRACTION
 ) -> tuple[Part, Part]:
-    """Split a part into a training and a test part, which gets a fraction of each class.
-
-    Raises:
-        ValueError: If there is one image per class.
-    """
+    """Split a part into a training and a test part, which gets a fraction of each class."""
     first, second = stratified_split(labels_of(whole), fraction, seed)
     if len(second) == 0:
         raise ValueError(
@@ -149,7 +129,7 @@ def take(part: Part, indices: Sequence[int]) -> Part:
 
 
 def labels_of(part: Part) -> np.ndarray:
-    """Return the labels of a part, int64; those of `Records` take a pass over them."""
+    """Return the labels of a part, int64; for `Records`, this takes a pass over them."""
     if part.labels is not None:
         return part.labels
     places = {int(number): place for place, number in enumerate(part.images.numbers)}
@@ -162,11 +142,7 @@ def labels_of(part: Part) -> np.ndarray:
 
 
 def check_labels(source: str, names: Sequence[str], train: np.ndarray, test: np.ndarray) -> None:
-    """Check the labels of the training and the test part.
-
-    Raises:
-        ValueError: If there is one class only, or a label beyond the classes.
-    """
+    """Raise a `ValueError` if there is only one class, or a label beyond the classes."""
     if len(names) < 2:
         raise ValueError(f"{source} has one class only. Expected two or more.")
     for part, labels in (("training", train), ("test", test)):
@@ -179,11 +155,7 @@ def check_labels(source: str, names: Sequence[str], train: np.ndarray, test: np.
 
 
 def square(source: str, shape: Sequence[int]) -> int:
-    """Return the edge of images of that height and width.
-
-    Raises:
-        ValueError: If they are not square.
-    """
+    """Return the edge of images of a shape, or raise a `ValueError` if they are not square."""
     if shape[0] != shape[1]:
         raise ValueError(
             f"{source}: the images are {shape[0]}x{shape[1]} pixels, not square. "
@@ -193,5 +165,5 @@ def square(source: str, shape: Sequence[int]) -> int:
 
 
 def photo_augmentation(size: int) -> str:
-    """Return the augmentation of small images, which fill the frame, or of photographs."""
+    """Return the default augmentation of small images, which fill the frame, or of photographs."""
     return "shift_flip" if size <= 64 else "resized_crop_flip"

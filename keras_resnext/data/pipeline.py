@@ -1,16 +1,7 @@
-"""Batches for training and for testing, by tf.data, whatever Keras's backend is.
+"""Batches for training and testing, from tf.data on any backend of Keras.
 
 The order is fixed: read, decode, cache, shuffle, crop, batch, augment, normalize, mix, prefetch.
-What is cached is never augmented, so that no two epochs are the same; the order is over the whole
-set (see `order`); a test part is neither shuffled nor augmented. What is cached is planned in
-`cache`; what is not cached in decoded form is decoded only within the crop.
-
-Batching comes before augmenting because that gives the same and is faster: an operation on a batch
-costs a small image 2 to 6 microseconds, one call for each image costs it some 30 more.
-
-Everything random is a function of the seed, the epoch and the place of the image in the data set:
-the same batches come whatever the number of cores. Pixels leave as float32,
-`(pixel / 255 - mean) / std` by channel: nothing is left to the network.
+Everything random is a function of the seed, the epoch and the image's place in the data set.
 """
 
 from __future__ import annotations
@@ -49,25 +40,11 @@ PARTNERS = 1 << 31
 
 @dataclass(frozen=True, eq=False)
 class Training:
-    """How training batches are made, all of it checked; `assemble` puts the stages together.
+    """The checked arguments of a training pipeline; `assemble` builds it.
 
-    Args:
-        dataset: `Dataset`.
-        augmentation: `Augmentation`.
-        mixing: `Mixing`.
-        batch_size: int, images per batch.
-        seed: int, seed of everything random.
-        label_smoothing: float, share of each label that is spread evenly.
-        smoothing_over: str, over `"all"` classes or the `"others"` alone.
-        drop_remainder: bool, whether a last batch that is not full is left out.
-        deterministic: bool, whether images stay in the order they were drawn in.
-        plan: `CachePlan`, what is kept.
-        store: `Store` of the images, or None for records that are read in each epoch.
-        maps: Function from float32 images and labels to class activation maps, for SnapMix.
-        teacher_probabilities: float32 tensor of shape (count, classes), in the order of the images;
-            they are mixed as labels are, and batches are ((images, probabilities), labels).
-        worker: tuple of two ints, the worker's number from 0 and how many there are: each makes its
-            own rows of each batch.
+    Most are as in `training_batches`. `teacher_probabilities` (count, classes) are mixed as labels
+    are, and make batches ((images, probabilities), labels). `worker` is (number, count of workers):
+    each makes its own rows of each batch.
     """
 
     dataset: Dataset
@@ -119,8 +96,8 @@ def training_batches(
 ) -> tf.data.Dataset:
     """Return shuffled and augmented batches of the training part: one pass is one epoch.
 
-    Each epoch has every image once, in another order and augmented differently; two pipelines of
-    the same arguments give the same epochs, one after the other.
+    Each epoch has every image once, in a new order and augmented differently. Two pipelines with
+    the same arguments give the same epochs.
 
     Args:
         dataset: `Dataset` from `load_dataset`.
@@ -131,15 +108,14 @@ def training_batches(
         mixing: str, such as `"mixup(0.2)*0.5+cutmix*0.5,none@80"`: see `mixing.parse_mixing`.
         label_smoothing: float, share of each label that is spread evenly, 0 to 1.
         smoothing_over: str, over `"all"` classes or the `"others"` alone: as in `Recipe`.
-        drop_remainder: bool, whether to leave out the last batch if it is not full.
-        cache: `"auto"`, `"memory"` (decoded), `"encoded"`, a folder, or False: see
-            `cache.plan_cache`.
-        memory_budget: int, bytes that `"auto"` may keep in memory. Defaults to 60 % of what is
-            free.
-        deterministic: bool; False lets an image that is ready overtake one that is not: no two runs
-            are the same then, except from memory.
-        epochs: int, epochs of one pass, from the first, with no pause between two; `drop_remainder`
-            is needed for that. None for one epoch per pass, and the next in the next pass.
+        drop_remainder: bool, whether to drop the last batch if it is not full.
+        cache: `"auto"` (whatever fits in memory), `"memory"` (decoded images), `"encoded"` (the
+            bytes of files), a folder for a file of decoded images, or False.
+        memory_budget: int, bytes that `"auto"` may use. Defaults to 60 % of the free memory.
+        deterministic: bool; False lets images that are ready sooner overtake others: runs then
+            differ, except from memory.
+        epochs: int, epochs per pass, without a pause between them; needs `drop_remainder`. None
+            makes each pass the next epoch.
         maps: Function from NumPy images and labels of a batch to class activation maps (batch,
             rows, columns), for SnapMix. See `training.maps.activation_maps`.
 
@@ -148,8 +124,8 @@ def training_batches(
         (batch, classes).
 
     Raises:
-        ValueError: If an image cannot be decoded (it is named), for an unknown augmentation, mixing
-            or cache, and for memory that does not suffice.
+        ValueError: If an image cannot be decoded, an augmentation, mixing or cache is unknown, or
+            memory does not suffice.
 
     Example:
     >>> from keras_resnext.data.datasets import load_dataset
@@ -193,10 +169,7 @@ def prepare_training(
     teacher_probabilities: np.ndarray | None = None,
     worker: tuple[int, int] = (0, 1),
 ) -> Training:
-    """Check everything, and fill the cache: the arguments are those of `training_batches`.
-
-    `teacher_probabilities` and `worker` are as in `Training`, the former as an array.
-    """
+    """Check the arguments of `training_batches` and of `Training`, and fill the cache."""
     batch_size = batch_size or dataset.batch_size
     if batch_size % worker[1]:
         raise ValueError(
@@ -232,7 +205,7 @@ def prepare_training(
 
 
 def _on_cpu(array: np.ndarray | None) -> tf.Tensor | None:
-    """Return a tensor, which a graph refers to: an array would be copied into it, up to 2 GiB."""
+    """Return a tensor, since an array of up to 2 GiB would be copied into the graph."""
     if array is None:
         return None
     with tf.device("CPU:0"):
@@ -240,7 +213,7 @@ def _on_cpu(array: np.ndarray | None) -> tf.Tensor | None:
 
 
 def stored_size(dataset: Dataset, augmentation: Augmentation) -> Resize:
-    """Return how stored training images are resized: whole, as for testing, if cropped later."""
+    """Return how to resize stored training images: whole, as for testing, if cropped later."""
     size = dataset.image_size
     return Resize(round(size * TEST_MARGIN), None) if augmentation.crop else Resize(size, size)
 
@@ -248,19 +221,9 @@ def stored_size(dataset: Dataset, augmentation: Augmentation) -> Resize:
 def assemble(
     training: Training, epochs: int | None = None, start: tuple[int, int] = (0, 0)
 ) -> tf.data.Dataset:
-    """Put the stages of a training pipeline together.
+    """Build a training pipeline that begins at the (epoch, step) `start`, both from 0.
 
-    Args:
-        training: `Training` from `prepare_training`.
-        epochs: As in `training_batches`.
-        start: tuple of two ints, epoch and step, from 0, of the first batch: those before it are
-            left out without being decoded, those from it on are the same as without a start.
-
-    Returns:
-        tf.data.Dataset of images and labels.
-
-    Raises:
-        ValueError: If there is no such batch.
+    Earlier batches are skipped without being decoded; later ones do not change.
     """
     steps = math.ceil(used_images(training, epochs) / training.batch_size)
     _check_start(start, epochs, steps)
@@ -295,13 +258,7 @@ def _check_start(start: tuple[int, int], epochs: int | None, steps: int) -> None
 def cropped_batches(
     training: Training, epochs: int | None, salt: int = 0, start: tuple[int, int] = (0, 0)
 ) -> tf.data.Dataset:
-    """Return shuffled batches of images of the right size, not augmented yet but for their crop.
-
-    `salt` makes another order of the same epoch; the rest is as in `assemble`.
-
-    Returns:
-        tf.data.Dataset of images (batch, size, size, channels), labels, places and epochs.
-    """
+    """Return (images, labels, places, epochs) of cropped batches; each `salt` has its own order."""
     store, batch = training.store, (training.own_batch, training.drop_remainder)
     if store is None:
         rows = own_rows(training, shuffled_records(training, epochs, salt, start))
@@ -329,7 +286,7 @@ def cropped_batches(
 
 
 def crop_one(training: Training, image: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
-    """Bring one image to the size that the network sees, by the random crop of the augmentation.
+    """Resize one image, or its random crop, to the size that the network sees.
 
     `image` is its place in the store or the bytes of its file, `window` a row of
     `order.epoch_windows`, or of `pixel_windows` for stored pixels.
@@ -349,7 +306,7 @@ def _square(training: Training) -> Resize:
 
 
 def finish_batch(training: Training, parts: tuple) -> tuple:
-    """Augment, normalize, label and mix one batch, or two in `parts`, from `cropped_batches`."""
+    """Augment, normalize, label and mix the batch, or the two batches, in `parts`."""
     images, labels, places, epochs = (tf.concat(column, 0) for column in zip(*parts, strict=True))
     seed = tf.stack([epoch_seed(training.seed, epochs[0]), -1 - places[0]])
     images = apply_steps(images, seed, training.augmentation, training.size)
@@ -371,20 +328,10 @@ def finish_batch(training: Training, parts: tuple) -> tuple:
 
 
 def smooth(labels: tf.Tensor, share: float, over: str = "all") -> tf.Tensor:
-    """Spread a share of each label evenly.
+    """Spread a share of each label (batch, classes) evenly.
 
-    Args:
-        labels: Floating tensor of shape (batch, classes), each row with a sum of 1.
-        share: float, 0 to 1.
-        over: str, `"all"` classes ("Rethinking the Inception Architecture", section 7), or the
-            `"others"`, one less ("Bag of Tricks", section 5.2).
-
-    Returns:
-        Labels of the same shape, type and sums.
-
-    Example:
-    >>> [round(float(x), 3) for x in smooth(tf.constant([[1.0, 0.0, 0.0]]), 0.3, "others")[0]]
-    [0.7, 0.15, 0.15]
+    Over `"all"` classes ("Rethinking the Inception Architecture", section 7), or over the
+    `"others"` ("Bag of Tricks", section 5.2).
     """
     classes = labels.shape[-1]
     if over == "all":
@@ -400,15 +347,13 @@ def test_batches(
     memory_budget: int | None = None,
     crop: float | None = None,
 ) -> tf.data.Dataset:
-    """Return batches of the test part: every image once, in order, as it is.
+    """Return batches of the test part: every image once, in order, not augmented.
 
     Args:
         dataset: `Dataset` from `load_dataset`.
         batch_size: int, images per batch. Defaults to the data set's own.
-        cache: `"auto"`, `"memory"` (decoded), `"encoded"`, a folder, or False: see
-            `cache.plan_cache`.
-        memory_budget: int, bytes that `"auto"` may keep in memory. Defaults to 60 % of what is
-            free.
+        cache: str, as in `training_batches`.
+        memory_budget: int, as in `training_batches`.
         crop: float, share of the shorter side that is seen. Defaults to 0.875 if training crops,
             else 1.
 
@@ -417,7 +362,7 @@ def test_batches(
         (batch, classes).
 
     Raises:
-        ValueError: If an image cannot be decoded (it is named).
+        ValueError: If an image cannot be decoded.
     """
     return part_batches(
         dataset, dataset.test, batch_size, cache=cache, memory_budget=memory_budget, crop=crop
@@ -436,7 +381,7 @@ def part_batches(
     memory_budget: int | None = None,
     crop: float | None = None,
 ) -> tf.data.Dataset:
-    """Return batches of any part, in order, as `test_batches` returns those of the test part."""
+    """Return what `test_batches` returns, for any part."""
     batch_size = batch_size or dataset.batch_size
     resize = Resize(test_edge(dataset, crop), dataset.image_size)
     store = fill_cache(part, resize, plan_cache(part, resize, cache, memory_budget))
@@ -454,7 +399,6 @@ def part_batches(
 
 
 def _test_images(part: Part, store: Store | None, resize: Resize) -> tf.data.Dataset:
-    """Return images and labels one by one, in order."""
     auto = tf.data.AUTOTUNE
     if store is None:
         stream = numbered_stream(part.images, None)
@@ -469,11 +413,7 @@ def _test_images(part: Part, store: Store | None, resize: Resize) -> tf.data.Dat
 
 
 def test_edge(dataset: Dataset, crop: float | None = None) -> int:
-    """Return the shorter side, in pixels, that test images are resized to before the middle crop.
-
-    `crop` is the share of it that is seen; by default the edge is larger than the image size only
-    if training crops.
-    """
+    """Return the shorter side, in pixels, of test images before the crop."""
     if crop is not None:
         return int(dataset.image_size / crop)
     crops = parse_augmentation(dataset.augmentation).crop is not None
@@ -484,7 +424,7 @@ test_edge.__test__ = False
 
 
 def normalize(images: tf.Tensor, dataset: Dataset) -> tf.Tensor:
-    """Turn uint8 pixels (..., width, 3 or, gray, 1) into what networks are fed with."""
+    """Normalize uint8 pixels (..., width, 3 or 1) to float32 RGB."""
     if images.shape[-1] == 1:
         images = tf.repeat(images, 3, axis=-1)
     mean, std = (np.array(v, "float32") for v in (dataset.mean, dataset.std))
@@ -496,6 +436,6 @@ def normalize(images: tf.Tensor, dataset: Dataset) -> tf.Tensor:
 
 
 def to_pixels(images: np.ndarray, dataset: Dataset) -> np.ndarray:
-    """Turn what networks are fed with, from `normalize`, back into uint8 pixels."""
+    """Invert `normalize`."""
     pixels = (images * np.array(dataset.std) + np.array(dataset.mean)) * 255
     return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)

@@ -1,9 +1,4 @@
-"""Operations that policies draw from, and RandAugment, AutoAugment and AugMix made of them.
-
-Each operation takes one uint8 image (height, width, channels) and a value, and does what Pillow
-does, to the last bit where Pillow computes in integers. How far a level from 0 to 1 goes is that of
-AutoAugment, table 6: "AutoAugment: Learning Augmentation Policies from Data".
-"""
+"""Operations on an image and a value, as in Pillow, and the augmentation policies made of them."""
 
 from __future__ import annotations
 
@@ -37,7 +32,7 @@ class Operation:
 
 
 def _by_table(image: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
-    """Look each pixel up: a table for all channels (256,), or one per channel (channels, 256)."""
+    """Map pixels by a table for all channels (256,), or one per channel (channels, 256)."""
     if len(table.shape) == 1:
         return tf.gather(table, tf.cast(image, tf.int32))
     channels = tf.unstack(tf.cast(image, tf.int32), axis=-1)
@@ -60,24 +55,24 @@ def invert(image: tf.Tensor, value: float) -> tf.Tensor:
 
 
 def solarize(image: tf.Tensor, value: float) -> tf.Tensor:
-    """Invert what is at least as bright as the value."""
+    """Invert pixels at least as bright as the value."""
     return tf.where(tf.cast(image, tf.float32) < value, image, 255 - image)
 
 
 def posterize(image: tf.Tensor, value: float) -> tf.Tensor:
-    """Keep that many of the highest bits."""
+    """Keep as many of the highest bits as the value says."""
     dropped = tf.bitwise.left_shift(1, 8 - tf.cast(value, tf.int32))
     table = _levels() // dropped * dropped
     return _by_table(image, tf.cast(table, tf.uint8))
 
 
 def autocontrast(image: tf.Tensor, value: float) -> tf.Tensor:
-    """Stretch each channel from 0 to 255."""
+    """Stretch each channel to the range from 0 to 255."""
     pixels = tf.cast(image, tf.float32)
     low, high = (reduce(pixels, [0, 1])[:, None] for reduce in (tf.reduce_min, tf.reduce_max))
     scale = 255 / tf.maximum(high - low, 1)
     levels = tf.cast(_levels(), tf.float32)[None]
-    # Pillow cuts in double precision: a whole number must not fall below itself here.
+    # Pillow truncates in double precision; in float32 a whole number must not become smaller.
     table = tf.clip_by_value(tf.floor((levels - low) * scale + 1e-4), 0, 255)
     table = tf.where(high > low, table, levels)
     return _by_table(image, tf.cast(table, tf.uint8))
@@ -107,10 +102,7 @@ def gray(image: tf.Tensor) -> tf.Tensor:
 
 
 def blend(start: tf.Tensor | float, image: tf.Tensor, value: tf.Tensor | float) -> tf.Tensor:
-    """Go from one uint8 image (value 0) to another (1) or beyond it, rounding down.
-
-    `start` may be anything that is broadcast to the image.
-    """
+    """Interpolate from a uint8 image (value 0) to another (1) or beyond, rounding down."""
     start, pixels = tf.cast(start, tf.float32), tf.cast(image, tf.float32)
     mixed = start + value * (pixels - start)
     return tf.cast(tf.clip_by_value(mixed, 0, 255), tf.uint8)
@@ -133,7 +125,7 @@ def contrast(image: tf.Tensor, value: float) -> tf.Tensor:
 
 
 def sharpness(image: tf.Tensor, value: float) -> tf.Tensor:
-    """Multiply what Pillow's smoothing takes away by 1 + value."""
+    """Multiply the detail that Pillow's smoothing removes by 1 + value."""
     kernel = tf.constant([1, 1, 1, 1, 5, 1, 1, 1, 1], tf.float32) / 13
     pixels = tf.transpose(tf.cast(image, tf.float32), [2, 0, 1])[..., None]
     smooth = tf.nn.conv2d(pixels, tf.reshape(kernel, [3, 3, 1, 1]), 1, "VALID")
@@ -145,12 +137,9 @@ def sharpness(image: tf.Tensor, value: float) -> tf.Tensor:
 
 
 def affine(image: tf.Tensor, matrix: Sequence[tf.Tensor | float]) -> tf.Tensor:
-    """Take each pixel from where a matrix of six numbers points, as `PIL.Image.transform` does.
-
-    The nearest pixel; gray beyond the image.
-    """
+    """Transform by a matrix of six numbers, as `PIL.Image.transform` does; fill with gray."""
     a, b, c, d, e, f = (tf.cast(number, tf.float32) for number in matrix)
-    # Pillow asks at the middles of pixels and cuts; this operation asks at corners and rounds.
+    # Pillow samples at centers of pixels and truncates; this operation at corners, and rounds.
     row = [a, b, c + (a + b - 1) / 2, d, e, f + (d + e - 1) / 2, 0.0, 0.0]
     moved = tf.raw_ops.ImageProjectiveTransformV3(
         images=image[None],
@@ -164,27 +153,27 @@ def affine(image: tf.Tensor, matrix: Sequence[tf.Tensor | float]) -> tf.Tensor:
 
 
 def shear_x(image: tf.Tensor, value: float) -> tf.Tensor:
-    """Move each row by a share of its place."""
+    """Shift each row in proportion to its place."""
     return affine(image, (1, value, 0, 0, 1, 0))
 
 
 def shear_y(image: tf.Tensor, value: float) -> tf.Tensor:
-    """Move each column by a share of its place."""
+    """Shift each column in proportion to its place."""
     return affine(image, (1, 0, 0, value, 1, 0))
 
 
 def translate_x(image: tf.Tensor, value: float) -> tf.Tensor:
-    """Move by a share of the width."""
+    """Shift by a share of the width."""
     return affine(image, (1, 0, value * tf.cast(tf.shape(image)[1], tf.float32), 0, 1, 0))
 
 
 def translate_y(image: tf.Tensor, value: float) -> tf.Tensor:
-    """Move by a share of the height."""
+    """Shift by a share of the height."""
     return affine(image, (1, 0, 0, 0, 1, value * tf.cast(tf.shape(image)[0], tf.float32)))
 
 
 def rotate(image: tf.Tensor, value: float) -> tf.Tensor:
-    """Turn by degrees about the middle, counterclockwise."""
+    """Rotate about the center, counterclockwise, by degrees."""
     angle = -value * math.pi / 180
     cosine, sine = tf.cos(angle), tf.sin(angle)
     half = tf.cast(tf.shape(image)[:2], tf.float32) / 2
@@ -262,12 +251,7 @@ Policy = tuple[tuple[tuple[str, float, float], ...], ...]
 
 
 def published_policy(name: str) -> Policy:
-    """Return a policy of `POLICIES`, with levels from 0 to 1.
-
-    Example:
-    >>> published_policy("svhn")[0]
-    (('shear_x', 0.9, 0.4444444444444444), ('invert', 0.2, 0.0))
-    """
+    """Return a policy of `POLICIES`, with levels from 0 to 1."""
     rows = [[step.split() for step in row.split(",")] for row in POLICIES[name].split(";")]
     return tuple(
         tuple((name, float(chance), float(level) / 9) for name, chance, level in row)
@@ -276,18 +260,7 @@ def published_policy(name: str) -> Policy:
 
 
 def read_policy(path: str | Path) -> Policy:
-    """Read a policy file.
-
-    Args:
-        path: str, path of the JSON: {"format": 1, "policy": [[["rotate", 0.6, 0.9], ...], ...]}:
-            operation, probability and level, from 0 to 1, of each step of each sub-policy.
-
-    Returns:
-        tuple of sub-policies, each a tuple of (operation, probability, level).
-
-    Raises:
-        ValueError: For a file that holds no policy.
-    """
+    """Read a JSON file, {"format": 1, "policy": [[["rotate", 0.6, 0.9], ...], ...]}."""
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
         if data["format"] != FORMAT:
@@ -312,12 +285,7 @@ def apply_policy(image: tf.Tensor, seed: tf.Tensor, policy: Policy) -> tf.Tensor
 
 
 def as_tensors(policy: Policy) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Return a policy as numbers, so that one traced function serves all sub-policies.
-
-    Returns:
-        The number of the operation, the probability and the value of each step of each sub-policy,
-        each of shape (sub-policies, steps).
-    """
+    """Return operation numbers, probabilities and values, each of shape (sub-policies, steps)."""
     numbers = tf.constant([[NAMES.index(name) for name, *_ in row] for row in policy])
     chances = tf.constant([[chance for _, chance, _ in row] for row in policy], tf.float32)
     values = [[OPERATIONS[name].value(level) for name, _, level in row] for row in policy]
@@ -342,10 +310,7 @@ def apply_operation(
     draw: tf.Tensor,
     names: Sequence[str] = NAMES,
 ) -> tf.Tensor:
-    """Apply the operation whose name has that number.
-
-    A draw below 1/2 applies a signed value in the other direction.
-    """
+    """Apply an operation by its number; a draw below 1/2 negates a signed value."""
 
     def case(name: str) -> Callable:
         row = OPERATIONS[name]
@@ -358,19 +323,10 @@ def apply_operation(
 def rand_augment(
     image: tf.Tensor, seed: tf.Tensor, level: float | None = None, steps: int = 2
 ) -> tf.Tensor:
-    """Apply operations drawn at random, all of the same level.
+    """Apply operations drawn at random, all of the same level (arXiv 1909.13719).
 
-    "RandAugment: Practical automated data augmentation with a reduced search space".
-
-    Args:
-        image: uint8 tensor of shape (height, width, channels).
-        seed: Two integers.
-        level: float from 0 to 10; each operation is then applied with probability 1/2, as in timm,
-            and so in "ResNet strikes back". None applies all of them, at 9 of 30.
-        steps: int, how many operations.
-
-    Returns:
-        uint8 tensor of the same shape.
+    With a level from 0 to 10, each is applied with probability 1/2, as in timm; None applies all of
+    them, at level 9 of 30.
     """
     strength, probability = (9 / 30, 1.0) if level is None else (level / 10, 0.5)
     values = tf.constant([OPERATIONS[name].value(strength) for name in RANDAUGMENT], tf.float32)
@@ -399,8 +355,8 @@ def aug_mix(
 ) -> tf.Tensor:
     """Blend an image with a mixture of `width` chains of 1 to `depth` operations.
 
-    "AugMix: A Simple Data Processing Method to Improve Robustness and Uncertainty", algorithm 1,
-    without its consistency loss; alpha is 1. Levels are drawn from `levels` of them, up to `most`.
+    arXiv 1912.02781, algorithm 1, without its consistency loss; alpha is 1. Levels are drawn from
+    `levels` of them, up to `most`.
     """
     strengths = [most * (k + 1) / levels for k in range(levels)]
     values = [[OPERATIONS[name].value(level) for level in strengths] for name in AUGMIX]

@@ -1,14 +1,8 @@
-"""Searching a policy of augmentation on one's own data, with a network that is trained already.
+"""Search of an augmentation policy for a data set, by density matching (arXiv 1905.00397).
 
-Density matching, as in "Fast AutoAugment" (arXiv 1905.00397): no network is trained for the search.
-If a trained network still knows held-out images after they were changed, they still look like what
-it was trained on: such changes fill the gaps between training images. The loss on changed held-out
-images, equation 3, is minimized.
-
-Two things differ from the paper. A policy draws one of its sub-policies for each image, so that its
-loss is the mean of theirs: each is judged by itself, by halving (all on few images, the better half
-on twice as many, and so on), and no model of how they interact is needed. And since changing
-nothing would mostly win, a sub-policy has to change at least half of the images.
+No network is trained: a policy is good if a trained network still recognizes augmented held-out
+images. Unlike in the paper, sub-policies are judged one by one, by successive halving, and must
+change at least half of the images, since changing nothing would mostly win.
 """
 
 from __future__ import annotations
@@ -41,9 +35,10 @@ class PolicyResult:
     """The result of a search.
 
     Args:
-        policy: The best sub-policies, the best first, as `policies.read_policy` returns them.
+        policy: tuple of the best sub-policies, the best first, each of (operation, probability,
+            level).
         losses: tuple of float, the loss of each, on all images.
-        plain: float, loss on the images as they are.
+        plain: float, loss on the images without augmentation.
         images: int, number of images.
     """
 
@@ -64,19 +59,19 @@ def search_policy(
     seed: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> PolicyResult:
-    """Search the sub-policies that a trained network's idea of the data agrees with best.
+    """Search for the augmentation policy that fits the data best according to a trained network.
 
-    The search uses the test part: the network must not have been trained on it, and what is
-    measured on it afterwards flatters. The same arguments give the same policy.
+    The search uses the test part: the network must not have been trained on it, and its accuracy on
+    it is biased afterwards. The same arguments give the same policy.
 
     Args:
-        predict: Function from images as the network is fed, float32 (batch, size, size, 3)
+        predict: Function from images as the network takes them, float32 (batch, size, size, 3)
             normalized by the data set's mean and std, to probabilities (batch, classes).
         dataset: `Dataset` from `load_dataset`.
-        trials: int, sub-policies to draw.
-        keep: int, how many of them make the policy.
-        steps: int, operations of each.
-        images: int, images of the test part to search on, at most.
+        trials: int, number of sub-policies to draw.
+        keep: int, number of sub-policies in the policy.
+        steps: int, operations per sub-policy.
+        images: int, greatest number of images of the test part to use.
         seed: int, seed of all draws.
         progress: Function that is called with the number of predictions done and of all.
 
@@ -84,7 +79,7 @@ def search_policy(
         `PolicyResult`.
 
     Raises:
-        ValueError: If fewer sub-policies are drawn than kept, or for a number below 1.
+        ValueError: If `trials` is less than `keep`, or a number is below 1.
 
     Example:
     >>> from keras_resnext.data.datasets import load_dataset
@@ -132,7 +127,6 @@ def _loss_of(predict: Callable, dataset: Dataset) -> Callable:
 def _held_out(
     dataset: Dataset, count: int, generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return some of the test part in a random order, uint8 as testing sees them, and labels."""
     chosen = generator.permutation(len(dataset.test))[:count]
     some = replace(dataset, test=take(dataset.test, np.sort(chosen)))
     batches = list(test_batches(some, BATCH, cache=False).as_numpy_iterator())
@@ -166,7 +160,6 @@ def plan_rounds(trials: int, keep: int, images: int) -> list[tuple[int, int]]:
 
 
 def _changing(sub_policy: tuple, seed: tuple[int, int]) -> Callable:
-    """Return a function of images and the number of their batch."""
     numbers, chances, values = policies.as_tensors((sub_policy,))
 
     def change(images: tf.Tensor, batch: int) -> tf.Tensor:
@@ -180,7 +173,7 @@ def _changing(sub_policy: tuple, seed: tuple[int, int]) -> Callable:
 def _change(
     images: tf.Tensor, seed: tf.Tensor, numbers: tf.Tensor, chances: tf.Tensor, values: tf.Tensor
 ) -> tf.Tensor:
-    """Traced once for all sub-policies: these are numbers, not code."""
+    """Apply a sub-policy; traced only once, since sub-policies are tensors."""
 
     def one(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         return policies.apply_sub_policy(image, seed, numbers, chances, values)
@@ -197,12 +190,7 @@ def _mean_loss(loss: Callable, images: np.ndarray, labels: np.ndarray, change: C
 
 
 def write_policy(result: PolicyResult, path: str | Path) -> None:
-    """Write a policy file, which `augmentation=` takes, with what the search measured.
-
-    Args:
-        result: `PolicyResult` from `search_policy`.
-        path: str, path of the JSON, ending in .json.
-    """
+    """Write a policy file, which `augmentation` accepts, with the measured losses."""
     data = {
         "format": policies.FORMAT,
         "policy": result.policy,

@@ -1,4 +1,4 @@
-"""Where an input pipeline spends its time, and what would help: each stage alone and in place."""
+"""Where an input pipeline spends its time, and what would help."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from keras_resnext.data.pipeline import (
 from keras_resnext.data.waiting import timed
 
 SECONDS = 3.0
-# Fewer steps of the model would mostly be fed by what was prefetched.
+# Fewer steps would mostly use prefetched batches.
 LEAST_STEPS = 4
-# A pipeline that gives this share of what the model takes, or more, does not hold it back.
+# A pipeline with at least this share of the model's rate does not hold it back.
 ENOUGH = 0.95
 # Share of the steps' time spent waiting that is worth a remark.
 WORTH_SAYING = 0.1
@@ -42,13 +42,13 @@ class Profile:
 
     Args:
         stages: dict from a stage to its rate when it is fed from memory.
-        in_place: dict from a stage to the rate of the pipeline up to and with it.
+        in_place: dict from a stage to the rate of the pipeline up to and including it.
         pipeline: float, rate of the whole pipeline without a model.
         model: float, rate of the model's step on one batch again and again, or None.
         together: float, rate of the model fed by the pipeline, or None.
-        waiting: float, share of the time that the model then waited, or None.
+        waiting: float, share of that time that the model waited, or None.
         cache: `CachePlan`.
-        verdict: str, what holds the pipeline back, in words.
+        verdict: str, the bottleneck, in words.
     """
 
     stages: dict[str, float]
@@ -73,8 +73,8 @@ def profile_pipeline(
 
     Args:
         dataset: `Dataset` from `load_dataset`.
-        step: Function of images and labels of a batch that returns when they are trained on, such
-            as `model.train_on_batch`. None for the pipeline alone.
+        step: Function that trains on images and labels of a batch, such as
+            `model.train_on_batch`. None measures only the pipeline.
         batch_size: int, images per batch. Defaults to the data set's own.
         seconds: float, seconds spent on each measurement.
         **options: Arguments of `training_batches`: augmentation, mixing, cache, memory_budget, ...
@@ -83,7 +83,7 @@ def profile_pipeline(
         `Profile`.
 
     Raises:
-        ValueError: As `training_batches`; for a batch size or seconds that are not above 0.
+        ValueError: As for `training_batches`; if `batch_size` or `seconds` is not above 0.
     """
     check("batch_size", batch_size, optional(integer(1)))
     check("seconds", seconds, number(above=0))
@@ -144,7 +144,6 @@ def _alone(training: Training) -> dict[str, tf.data.Dataset]:
 
 
 def _up_to(training: Training) -> dict[str, tf.data.Dataset]:
-    """Return the pipeline as it is, cut after each stage."""
     names, size = _names(training), training.batch_size
     streams = [cropped_batches(training, MANY), assemble(training, epochs=MANY)]
     if len(names) == 3:
@@ -162,7 +161,6 @@ def _names(training: Training) -> tuple[str, ...]:
 
 
 def _contents(training: Training) -> tf.data.Dataset:
-    """Return the bytes of image files in the order of training."""
     if training.store is None:
         return shuffled_records(training, MANY).map(lambda contents, *_: contents)
     places = shuffled_places(training, MANY)
@@ -176,7 +174,6 @@ def _ready(stream: tf.data.Dataset) -> tf.data.Dataset:
 
 
 def _rate(stream: tf.data.Dataset, seconds: float) -> float:
-    """Return images per second, after the first two batches."""
     batches = iter(stream)
     for _ in range(2):
         next(batches, None)
@@ -191,7 +188,6 @@ def _rate(stream: tf.data.Dataset, seconds: float) -> float:
 
 
 def _step_rate(step: Callable, batches: Iterator, seconds: float) -> float:
-    """Return images per second over that many seconds, and some steps at least."""
     count, begin = 0, time.perf_counter()
     for steps in itertools.count(1):
         images, labels = next(batches)
@@ -209,7 +205,7 @@ def judge(
     waiting: float | None,
     cache: CachePlan,
 ) -> str:
-    """Name the bottleneck, and the change that would help most; see `Profile`."""
+    """Name the bottleneck, and the change that would help most."""
     slowest = min(stages, key=stages.get)
     advice = ADVICE[slowest](cache)
     if model is None:
@@ -266,16 +262,7 @@ ADVICE = {
 
 
 def example_batch(dataset: Dataset, count: int, **options: object) -> tuple[np.ndarray, np.ndarray]:
-    """Return images as a network will see them, back as pixels, and their labels.
-
-    Args:
-        dataset: `Dataset`.
-        count: int, number of images.
-        **options: Arguments of `training_batches`.
-
-    Returns:
-        uint8 array (count, size, size, 3) and float32 array (count, classes).
-    """
+    """Return `count` augmented images, as uint8 pixels, and their labels (count, classes)."""
     check("count", count, integer(1))
     training = prepare_training(dataset, min(count, len(dataset.train)), **options)
     images, labels = next(iter(assemble(training)))

@@ -1,4 +1,4 @@
-"""Resizing decoded images, to be stored and to be shown."""
+"""Resizing of decoded images."""
 
 from __future__ import annotations
 
@@ -9,13 +9,10 @@ import tensorflow as tf
 
 @dataclass(frozen=True)
 class Resize:
-    """How a decoded image is resized.
+    """How to resize a decoded image, in pixels.
 
-    Args:
-        edge: int, pixels. With `size`, the shorter side is resized to this; without, it is made no
-            larger than this.
-        size: int, edge of the square that is then cropped from the middle, or None for the whole
-            image.
+    With `size`, the shorter side becomes `edge`, and the middle square of that size is cropped.
+    Without, the shorter side becomes at most `edge`.
     """
 
     edge: int
@@ -23,7 +20,7 @@ class Resize:
 
 
 def resize_image(image: tf.Tensor, resize: Resize) -> tf.Tensor:
-    """Resize a uint8 image of shape (height, width, channels): see `Resize`."""
+    """Resize a uint8 image (height, width, channels)."""
     if resize.size is not None:
         return resize_and_crop(image, resize.edge, resize.size)
     shape = tf.shape(image)[:2]
@@ -38,7 +35,7 @@ def resize_image(image: tf.Tensor, resize: Resize) -> tf.Tensor:
 
 
 def resize_and_crop(image: tf.Tensor, edge: int, size: int) -> tf.Tensor:
-    """Resize the shorter side and crop the middle; leave an image of that size alone."""
+    """Resize the shorter side and crop the middle; leave an image of that size unchanged."""
     shape = tf.shape(image)[:2]
 
     def resized() -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""Images that cannot be decoded: left out, or named if one has failed in a step."""
+"""Finding images that cannot be decoded."""
 
 from __future__ import annotations
 
@@ -16,11 +16,7 @@ from keras_resnext.data.sources.folders import without
 
 
 def without_undecodable(dataset: Dataset) -> Dataset:
-    """Decode every image file once, and move those that fail to `Dataset.skipped`.
-
-    Raises:
-        ValueError: If nothing is left to train on, or to test on; the files are named.
-    """
+    """Decode every image file once, and move those that fail to `Dataset.skipped`."""
     broken = find_undecodable(dataset.train) | find_undecodable(dataset.test)
     if not broken:
         return dataset
@@ -34,11 +30,7 @@ def _without(part: Part, broken: dict[str, str]) -> Part:
 
 @contextmanager
 def naming_undecodable(dataset: Dataset) -> Iterator[None]:
-    """Name the image of a data set if one that cannot be decoded fails somewhere in a step.
-
-    Raises:
-        ValueError: With the name of its file.
-    """
+    """Turn a decoding error within the context into a `ValueError` that names the file."""
     try:
         yield
     except Exception as error:
@@ -51,16 +43,13 @@ def naming_undecodable(dataset: Dataset) -> Iterator[None]:
 
 
 def name_undecodable(part: Part) -> str | None:
-    """Return an error message that names every file that cannot be decoded, or None.
-
-    tf.data does not name the images behind a failure.
-    """
+    """Return an error message that names every undecodable file (tf.data does not), or None."""
     broken = find_undecodable(part)
     return describe_broken(broken) if broken else None
 
 
 def find_undecodable(part: Part) -> dict[str, str]:
-    """Decode every image file of a part, coarsely if the format allows; say what fails, by path."""
+    """Return the undecodable files of a part and what is wrong with them, by path."""
     if not isinstance(part.images, tuple):
         return {}
 

@@ -1,4 +1,4 @@
-"""How long whoever takes batches waits for them."""
+"""Measuring how long training waits for batches."""
 
 from __future__ import annotations
 
@@ -10,12 +10,7 @@ import tensorflow as tf
 
 @dataclass(frozen=True, eq=False)
 class Timed:
-    """Batches, and the time that was spent waiting for them.
-
-    Args:
-        batches: tf.data.Dataset to take instead of the one that was given.
-        waited: Variable, seconds so far.
-    """
+    """Batches, and a variable with the seconds spent waiting for them."""
 
     batches: tf.data.Dataset
     waited: tf.Variable
@@ -28,17 +23,7 @@ class Timed:
 
 
 def timed(batches: tf.data.Dataset) -> Timed:
-    """Measure, within tf.data, how long each batch is waited for.
-
-    The clock is read before and after the batch is taken, by whoever takes it, in the middle of a
-    compiled training step or not.
-
-    Args:
-        batches: tf.data.Dataset that ends with a prefetch.
-
-    Returns:
-        `Timed`.
-    """
+    """Measure how long each batch is waited for; the batches must end with a prefetch."""
     with tf.device("CPU:0"):
         waited = tf.Variable(0.0, dtype=tf.float64, trainable=False)
     clock = _map_at_once(tf.data.Dataset.range(1).repeat(), lambda _: tf.timestamp())
@@ -56,11 +41,7 @@ def timed(batches: tf.data.Dataset) -> Timed:
 
 
 def _map_at_once(dataset: tf.data.Dataset, function: Callable) -> tf.data.Dataset:
-    """Map in the thread of whoever asks.
-
-    `Dataset.map` runs its function in a pool that a slow pipeline keeps busy: there the clock would
-    be read when the wait is over.
-    """
+    """Map in the consumer's thread; the pool of `Dataset.map` would read the clock too late."""
     spec = dataset.element_spec
     arguments = spec if isinstance(spec, tuple) else (spec,)
 

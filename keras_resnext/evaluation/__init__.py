@@ -1,1 +1,1 @@
-"""What a trained network is worth: its answers, what it looked at, and how fast it is."""
+"""Evaluation of trained networks: their predictions, explanations and speed."""

@@ -1,4 +1,4 @@
-"""A trained network with the preprocessing and the class names that belong to it."""
+"""A trained network with its preprocessing and class names."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -25,13 +25,10 @@ from keras_resnext.training.run_folder import CONFIG
 
 @dataclass(frozen=True, eq=False)
 class Classifier:
-    """A trained network with what it takes to show it a picture and to read its answer.
+    """A trained network, its preprocessing and its class names.
 
-    Args:
-        model: `keras.Model` whose outputs are probabilities or logits, one per class.
-        transform: Function from a uint8 image (height, width, 3) to what the model takes.
-        preprocessing: `Preprocessing`, the same as a layer.
-        class_names: Tuple of str, in the order of the outputs.
+    `transform` maps a uint8 image (height, width, 3) to the model's input; `preprocessing` is the
+    same as a layer. The model's outputs may be probabilities or logits.
     """
 
     model: keras.Model
@@ -40,11 +37,11 @@ class Classifier:
     class_names: tuple[str, ...]
 
     def read(self, path: str | Path) -> np.ndarray:
-        """Return an image file as the model takes it; a `ValueError` says why it is unreadable."""
+        """Return an image file as the model takes it, or raise a `ValueError`."""
         return np.asarray(self.transform(tf.constant(read_image(path))))
 
     def probabilities(self, outputs: np.ndarray) -> np.ndarray:
-        """Return the model's outputs as probabilities, whether they are logits or not."""
+        """Return the model's outputs as probabilities, whether or not they are logits."""
         last = self.model
         while isinstance(last, keras.Model):  # one with preprocessing in front of it
             last = last.layers[-1]
@@ -57,27 +54,10 @@ class Classifier:
 def load_classifier(
     source: str | Path, weights: str | Path | None = None, image_size: int | None = None
 ) -> Classifier:
-    """Load a trained network with its class names and the preprocessing that belongs to it.
+    """Load a trained network, from a run's folder, a .keras file or by name, as a classifier.
 
-    Models that were trained here or came with published weights hold all three (see `describe`);
-    for others that were trained here, the config.json of the run does. For the rest, images are
-    resized and cropped as published networks are tested: the shorter side to 8/7 of the size, the
-    middle, ImageNet's mean and standard deviation. If ImageNet's class names cannot be downloaded,
-    the classes are numbers.
-
-    Args:
-        source: str, path of a run's folder or of a .keras file (beside its config.json or alone),
-            or a name that `list_models` returns.
-        weights: str, weights of a named network: the path of their file, or the tag of a published
-            checkpoint.
-        image_size: int, height and width of the images in pixels. Defaults to the run's or the
-            model's own.
-
-    Returns:
-        The `Classifier`.
-
-    Raises:
-        ValueError: If there is no such model, or it cannot be loaded.
+    If neither the model nor the run's config.json describes the preprocessing, it is that of
+    published networks. Without class names, classes are numbered.
     """
     path = find_trained_model(source, weights)
     model, run = open_model(path, weights, image_size), Description()
@@ -100,12 +80,9 @@ def load_classifier(
 
 
 def as_predictor(classifier: Classifier, dataset: Dataset) -> tuple[Callable, Dataset]:
-    """Return a function from images of the pipeline to probabilities, and a data set for it.
+    """Return a function from the pipeline's images to probabilities, and the data set for it.
 
-    The data set is the given one, normalized as the model expects it.
-
-    Raises:
-        ValueError: If the classes differ.
+    The data set is normalized as the model expects. Raise a `ValueError` if its classes differ.
     """
     if classifier.class_names != dataset.class_names and (
         classifier.class_names != tuple(map(str, range(dataset.classes)))
@@ -131,7 +108,7 @@ def _few(names: Sequence[str]) -> str:
 
 
 def _run_description(path: Path) -> Description:
-    """Return what the config.json of a run says, if there is one."""
+    """Return the description in a run's config.json, if there is one."""
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -158,7 +135,7 @@ def _names(names: tuple[str, ...] | str, classes: int) -> tuple[str, ...]:
 def _transform(
     model: keras.Model, fields: dict | None, image_size: int | None
 ) -> tuple[Callable, Preprocessing]:
-    """Return the function that prepares an image, and the layer that does the same."""
+    """Return the preprocessing of an image as a function and as a layer."""
     if model.inputs[0].dtype == "uint8":  # it has a layer for that
         return (lambda image: image), Preprocessing(224, mean=(0,) * 3, std=(1,) * 3)
     fields = fields or {}

@@ -1,4 +1,4 @@
-"""What this machine is, what will be chosen on it, and known faults there."""
+"""A report on this machine, the choices made on it, and its known faults."""
 
 import time
 from collections.abc import Callable
@@ -26,7 +26,7 @@ class Fault:
     Args:
         holds: Function that returns whether this machine has the fault.
         text: str, the fault and what to do about it.
-        thread: str, where it was reported, or None if it is no fault of any project.
+        thread: str, the issue where it was reported, or None.
     """
 
     holds: Callable[[], bool]
@@ -95,21 +95,10 @@ FAULTS = (
 
 
 def examine(measure: bool = True) -> dict:
-    """Return what this machine is and what will be chosen on it.
+    """Return a description of this machine and of the choices made on it.
 
-    Args:
-        measure: bool, whether to time a grouped convolution, some ten seconds.
-
-    Returns:
-        A dictionary: `versions`, `backend`, `device`, `devices`, `bfloat16` (whether the processor
-        has it), `onednn` (whether TensorFlow uses it; None on other backends), `precision` and
-        `strategy` (what "auto" chooses), `faults` (text and thread of each) and `milliseconds` (of
-        one 3x3 convolution of 32 groups, forwards and backwards, by dtype; empty if not measured).
-
-    Example:
-
-    >>> examine(measure=False)["precision"] in ("float32", "mixed_bfloat16", "mixed_float16")
-    True
+    `onednn` is None on backends other than TensorFlow; `milliseconds` is the time of a grouped
+    convolution by dtype, which takes some ten seconds to measure.
     """
     several = len(devices()) > 1
     return {

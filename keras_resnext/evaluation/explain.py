@@ -1,4 +1,4 @@
-"""Which part of a picture spoke for a class: Grad-CAM."""
+"""Grad-CAM: the parts of an image that speak for a class (arXiv 1610.02391)."""
 
 import itertools
 from collections.abc import Iterable, Iterator
@@ -16,36 +16,11 @@ from keras_resnext.plots import plot_explanation
 def grad_cam(
     model: keras.Model, images: np.ndarray, classes: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Show where the last feature map spoke for a class.
+    """Return Grad-CAM maps (batch, rows, columns), from 0 to 1, and the model's outputs.
 
-    `ReLU(sum_k a_k A_k)` over the channels k of the feature map A, where `a_k` is the mean of the
-    gradient of the class's logit with respect to `A_k`. From a feature map that goes through
-    global average pooling into a dense layer, as in all networks of this package, that gradient is
-    the layer's weight divided by the number of pixels: nothing needs to be differentiated.
-
-    Args:
-        model: `keras.Model` of this package, with its classifier; trained, folded or loaded.
-        images: Array of images as the model takes them, (batch, height, width, channels).
-        classes: Array with the class to explain of each image. Defaults to the highest.
-
-    Returns:
-        A tuple of two arrays: float32 maps (batch, rows, columns) of the size of the feature map,
-        of which the highest pixel is 1 (or all are 0: nothing spoke for the class), and the
-        model's outputs (batch, classes).
-
-    Raises:
-        ValueError: If the model does not end so, or is not of this package.
-
-    Reference:
-        [Selvaraju et al., 2017, section 3](https://arxiv.org/abs/1610.02391)
-
-    Example:
-
-    >>> import keras_resnext
-    >>> model = keras_resnext.ResNeXt35(weights=None)
-    >>> maps, outputs = grad_cam(model, np.zeros((2, 32, 32, 3), "float32"))
-    >>> maps.shape, outputs.shape
-    ((2, 8, 8), (2, 10))
+    Classes default to those with the highest outputs. Since the last feature map goes through
+    global average pooling into a dense layer, its gradient is the layer's weight divided by the
+    number of pixels.
     """
     return GradCAM(model)(images, classes)
 
@@ -79,11 +54,7 @@ class GradCAM:
 def explain_files(
     classifier: Classifier, answers: Iterable[dict], folder: str | Path
 ) -> Iterator[dict]:
-    """Draw what spoke for the best class of each image, in pictures named after the images.
-
-    Yields:
-        What `predict` yields, with `explanation`, the path of the picture, unless with an error.
-    """
+    """Add `explanation`, the path of a picture for the best class, to each row of `predict`."""
     explainer = GradCAM(classifier.model)
     layer = classifier.preprocessing
     Path(folder).mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Image files of any folder: finding and reading them."""
+"""Finding and reading image files."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,11 +11,7 @@ from keras_resnext.data.images import SUFFIXES, image_fault
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """Decode a JPEG, PNG, BMP, WebP or GIF (its first frame) to uint8 (height, width, 3).
-
-    Raises:
-        ValueError: If it cannot be decoded, with its name and why.
-    """
+    """Decode an image file to uint8 (height, width, 3), or raise a `ValueError` with its name."""
     fault = image_fault(path)
     if not fault:
         try:
@@ -26,11 +22,7 @@ def read_image(path: str | Path) -> np.ndarray:
 
 
 def find_images(sources: Sequence[str | Path]) -> list[Path]:
-    """Return files, whatever their names, and the images below folders, ordered by name.
-
-    Raises:
-        ValueError: If a path is missing, or a folder has no image.
-    """
+    """Return the given files, and all images below the given folders, in order of their names."""
     images = []
     for source in map(Path, sources):
         if not source.exists():
@@ -45,7 +37,7 @@ def find_images(sources: Sequence[str | Path]) -> list[Path]:
 
 
 class ImageBatches(Sequence):
-    """Image files as batches of one, each read when it is needed; truncated ones raise at once."""
+    """Image files as batches of one, each read when needed; a truncated file raises immediately."""
 
     def __init__(self, paths: Sequence[str | Path], read: Callable) -> None:
         self.paths, self.read = list(paths), read

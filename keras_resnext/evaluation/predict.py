@@ -1,4 +1,4 @@
-"""The classes that a trained network sees on image files."""
+"""Classification of image files."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,17 +11,9 @@ from keras_resnext.evaluation.classifier import Classifier
 def predict(
     classifier: Classifier, paths: Sequence[str | Path], top: int = 5, batch_size: int = 32
 ) -> Iterator[dict]:
-    """Classify image files.
+    """Yield for each file, in order, a dictionary with `image`, its path, and `classes` or `error`.
 
-    Args:
-        classifier: `Classifier` that `load_classifier` returns.
-        paths: Sequence of the files' paths.
-        top: int, number of classes to return per image.
-        batch_size: int, images at a time.
-
-    Yields:
-        For each file, in order, a dictionary with `image` (its path) and either `classes`, the
-        best first, each with its `index`, `name` and `probability`, or `error`.
+    `classes` are the `top` best, each with its `index`, `name` and `probability`.
     """
     paths = list(dict.fromkeys(paths))
     for start in range(0, len(paths), batch_size):
@@ -44,7 +36,7 @@ def predict(
 def _probabilities(
     classifier: Classifier, images: Mapping[str | Path, np.ndarray]
 ) -> dict[str | Path, np.ndarray]:
-    """Return the probabilities of each image; images of one shape are a batch."""
+    """Return the probabilities of each image, in a batch per shape."""
     probabilities, by_shape = {}, {}
     for path, image in images.items():
         by_shape.setdefault(image.shape, []).append(path)

@@ -1,4 +1,4 @@
-"""How fast a network answers on this machine: by Keras, folded, exported, in each precision."""
+"""The speed of a network on this machine: with Keras, folded or exported, in each precision."""
 
 import contextlib
 import statistics
@@ -26,31 +26,10 @@ def throughput(
     batch_sizes: Sequence[int] = (1, 16),
     seconds: float = 2.0,
 ) -> Iterator[dict]:
-    """Time a network on random images, batch after batch.
+    """Yield the latency and images per second of each form, precision and batch size.
 
-    Args:
-        model: `keras.Model` of one input, images; if their size is open, 224 pixels.
-        forms: Sequence of "keras" (`predict_on_batch` of the model as it is), "folded" (the same,
-            batch norm folded), or formats of `keras_resnext.export`.
-        precisions: Sequence of "float32", "bfloat16" or "int8". A form without one of them is left
-            out.
-        batch_sizes: Sequence of int, images per batch.
-        seconds: float, the least time to measure each combination for, in at least five runs.
-
-    Yields:
-        For each combination a dictionary with `model`, `form`, `precision`, `batch_size`,
-        `compile_seconds` (until the first answer: casting, exporting, tracing), `latency_ms` (the
-        median time of a batch) and `images_per_second`.
-
-    Raises:
-        ValueError: If a form or precision is unknown, or a format cannot be written here.
-
-    Example:
-
-    >>> import keras_resnext
-    >>> rows = throughput(keras_resnext.ResNeXt35(blocks=(1, 1, 1)), ["folded"], seconds=0)
-    >>> [(row["form"], row["batch_size"]) for row in rows]
-    [('folded', 1), ('folded', 16)]
+    A form is "keras", "folded" (batch norm) or a format of `export_model`; images are random.
+    `compile_seconds` is the time to the first outputs, `seconds` the least time per measurement.
     """
     check_measurable(forms, precisions, batch_sizes)
     for form in forms:
@@ -62,7 +41,7 @@ def throughput(
 def check_measurable(
     forms: Sequence[str], precisions: Sequence[str], batch_sizes: Sequence[int]
 ) -> None:
-    """Raise a `ValueError` for what `throughput` cannot measure here."""
+    """Raise a `ValueError` if `throughput` cannot measure something here."""
     for form in forms:
         check("form", form, choice(FORMS))
     for precision in precisions:
@@ -80,16 +59,11 @@ def check_measurable(
 
 
 def one_operation_at_a_time() -> None:
-    """Keep TensorFlow from running several operations at once, in this process, on a CPU.
+    """Keep TensorFlow from running several operations at once on a CPU, in this process.
 
-    A convolution uses all cores; that of a shortcut beside one of the main branch only takes the
-    cache from it: ResNeXt-50 answers up to 7 % faster when they take turns. This is for processes
-    that only predict: input pipelines share these threads. If TensorFlow has already started, and
-    on other backends, nothing changes.
-
-    Example:
-
-    >>> one_operation_at_a_time()
+    A convolution uses all cores, and a shortcut beside it only takes its cache: ResNeXt-50 predicts
+    up to 7 % faster one by one. It changes nothing after TensorFlow has started, or on other
+    backends.
     """
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
@@ -99,7 +73,7 @@ def one_operation_at_a_time() -> None:
 
 
 def median_seconds(step: Callable[[], object], seconds: float, least: int = 5) -> float:
-    """Return the median time of a step, called for some seconds and at least so often."""
+    """Return the median time of a step, called for some seconds and at least this often."""
     times = []
     while len(times) < least or sum(times) < seconds:
         start = time.perf_counter()
@@ -137,10 +111,7 @@ def _measured(
 
 
 def make_runner(model: keras.Model, form: str, precision: str, folder: Path) -> Callable:
-    """Return the function from a NumPy batch to NumPy outputs.
-
-    The folder takes the file of an exported form, which is needed only until the first batch.
-    """
+    """Return a function of NumPy batches; it needs `folder` until its first call."""
     if form in MAKERS:
         network = MAKERS[form](model, POLICIES[precision])
         return network.predict_on_batch

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import keras
 
-# Where the main path of a network leaves a stem's convolution, a block or a stage, activated.
+# The layers that end a stem's convolution, a block or a stage on the main path, activated.
 _ON_THE_MAIN_PATH = re.compile(
     r"stem\w*_relu|(?P<stage>stage\d+_(block\d+|merge)_(out|preact_relu)|features(_conv)?_relu)"
 )

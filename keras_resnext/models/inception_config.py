@@ -340,10 +340,10 @@ def parse(path: str) -> tuple[tuple[Step, ...], ...]:
 
 
 def _step(text: str) -> Step:
-    found = re.fullmatch(r"(max|avg|)([1-9])x([1-9])(?:/([2-9]))?([vc]?)", text)
-    if not found:
-        raise ValueError(f'"{text}" is no layer such as "3x3", "1x7/2v" or "max3x3/2c".')
-    operation, height, width, stride, padding = found.groups()
+    match = re.fullmatch(r"(max|avg|)([1-9])x([1-9])(?:/([2-9]))?([vc]?)", text)
+    if not match:
+        raise ValueError(f'"{text}" is not a layer such as "3x3", "1x7/2v" or "max3x3/2c".')
+    operation, height, width, stride, padding = match.groups()
     return Step(
         operation or "conv",
         (int(height), int(width)),
@@ -353,7 +353,7 @@ def _step(text: str) -> Step:
 
 
 def _fill(path: str, filters: Iterator[int], counters: dict, prefix: str) -> tuple:
-    """Give the steps of a path their names, and the convolutions their filters."""
+    """Return the steps of a path with their names, and the convolutions with their filters."""
     return tuple(
         tuple(
             step._replace(

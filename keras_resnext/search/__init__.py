@@ -1,7 +1,4 @@
-"""Hyperparameter search: the space, the oracles, running it on many machines, its report.
-
-Nothing heavy is imported before it is used.
-"""
+"""Hyperparameter search: spaces, oracles, runs on many machines, and reports."""
 
 import lazy_loader
 

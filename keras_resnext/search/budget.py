@@ -1,4 +1,4 @@
-"""What every network of a search costs, and the width per group that a network gets for it."""
+"""The cost of the networks of a search, and the width per group that meets it."""
 
 import contextlib
 import itertools
@@ -18,13 +18,7 @@ AMOUNT = Rule("a number above 0, or the name of a model", number(above=0).holds)
 
 @dataclass(frozen=True)
 class Budget:
-    """What every network of a search costs.
-
-    Args:
-        cost: str, "macs" (multiply-adds per image) or "parameters".
-        amount: float or str, so many, or the name of a model that has as many on the same images.
-        tolerance: float, share of the amount by which a network may miss it.
-    """
+    """The cost of every network of a search: a number of MACs or parameters, or a model's."""
 
     cost: str
     amount: float | str
@@ -38,12 +32,12 @@ class Budget:
         check_fields(self, {"cost": choice(COSTS), "tolerance": number(above=0, below=1)})
 
     def of(self, complexity: Complexity) -> int:
-        """Return what counts of a network's complexity."""
+        """Return the cost of a network."""
         return getattr(complexity, self.cost)
 
 
 def residual(name: str) -> variants.Variant:
-    """Return a row of the table of models, if its cardinality and width can be searched."""
+    """Return a variant whose cardinality and width can be searched."""
     variant = variants.get(name)
     if not isinstance(variant.config, ResNetConfig):
         raise ValueError(
@@ -54,10 +48,7 @@ def residual(name: str) -> variants.Variant:
 
 
 class Widths:
-    """The width per group with which a network, a change of `base`, is within a budget.
-
-    Without a budget every network keeps its own width.
-    """
+    """The width per group with which a variation of `base` is within a budget, if there is one."""
 
     def __init__(
         self, base: ResNetConfig, budget: Budget | None, image_size: int, classes: int
@@ -79,7 +70,7 @@ class Widths:
         )
 
     def choose(self, config: ResNetConfig) -> tuple[int, Complexity] | None:
-        """Return the width per group of a network and what it costs then; None if no width fits."""
+        """Return the width per group of a network and its complexity, or None if no width fits."""
         width = config.width_per_group if self.budget is None else self._fitting(config)
         if width is None:
             return None
@@ -124,11 +115,10 @@ class Widths:
                     return
 
     def _fitting(self, config: ResNetConfig) -> int | None:
-        """Return the width that preserves the complexity of the regular blocks best, or None.
+        """Return the width that best preserves the complexity of the regular blocks, or None.
 
-        This is the rule of the ResNeXt paper (section 3.3), where the base model's cardinality has
-        the whole budget. The cost of the whole network depends on the width of the strided blocks
-        as well: by that alone ResNeXt50 would be 1x66d, not 1x64d.
+        This is the rule of the ResNeXt paper (section 3.3). By the cost of the whole network, which
+        includes strided blocks, ResNeXt50 would be 1x66d instead of 1x64d.
         """
         room = self.budget.tolerance * self.target
         fitting = [width for width, cost in self.scan(config) if abs(cost - self.target) <= room]
@@ -152,7 +142,7 @@ class Widths:
         return blocks + share * (self._blocks_cost(config, wider) - blocks)
 
     def _blocks_cost(self, config: ResNetConfig, width: int) -> float:
-        """Return the cost of all blocks, each counted as a regular one of its stage."""
+        """Return the cost of all blocks, counting each as a regular one of its stage."""
         shrinks = 4 if self.budget.cost == "macs" else 1
         ends = 2 * config.channels(1)
         total = 0

@@ -1,4 +1,4 @@
-"""The networks of a space on given images: which values may be tried, and what they describe."""
+"""The networks of a space for given images."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,13 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Draw:
-    """A point of a space.
-
-    Args:
-        network: Mapping of the fields to change in the model's configuration, width included.
-        training: Mapping of the fields to change in the recipe.
-        complexity: `Complexity` of the network.
-    """
+    """A point of a space: fields to change in the configuration and in the recipe."""
 
     network: Mapping[str, object]
     training: Mapping[str, object]
@@ -31,12 +25,10 @@ class Draw:
 
 
 class Candidates:
-    """The networks of a space that can be trained on given images, within its budget.
+    """The networks of a space that are within its budget on given images.
 
-    `parameters` is what is searched, without the values that no network within the budget has.
-
-    Raises:
-        ValueError: If there is no such network; the nearest is named.
+    `parameters` omits values for which no network is within the budget. If there is no network at
+    all, the constructor raises a `ValueError` that describes the nearest.
     """
 
     def __init__(self, space: "Space", image_size: int, classes: int) -> None:
@@ -49,11 +41,7 @@ class Candidates:
         self.parameters = self._possible()
 
     def draw(self, values: Mapping[str, object]) -> Draw:
-        """Return the network, of the right width, and the training that a tuner's values describe.
-
-        Raises:
-            ValueError: If these values together describe no network within the budget.
-        """
+        """Return the network and the training that a tuner's values describe."""
         fields, config, chosen = self._resolve(values)
         if chosen is None:
             raise ValueError(f"No width is within {self.widths.describe()}: {dict(values)}")
@@ -72,12 +60,12 @@ class Candidates:
     def recipe_of(self, draw: Draw) -> Recipe:
         """Return the recipe that trains a draw on these images."""
         recipe = self.space.recipe_of(draw)
-        # The recipe's test images are for its own training images.
+        # The recipe's test size belongs to its own image size.
         test_size = recipe.test_size if recipe.image_size == self.image_size else None
         return recipe.replace(image_size=self.image_size, test_size=test_size)
 
     def valid(self, values: Mapping[str, object]) -> bool:
-        """Return whether values together describe a network within the budget, and a recipe."""
+        """Return whether values describe a network within the budget, and a recipe."""
         return self._is_network(values) and self._is_recipe(values)
 
     def _is_network(self, values: Mapping[str, object]) -> bool:
@@ -101,7 +89,7 @@ class Candidates:
     def _resolve(
         self, values: Mapping[str, object]
     ) -> tuple[dict[str, object], ResNetConfig, tuple[int, Complexity] | None]:
-        """Return the fields, the configuration before its width is chosen, and the width."""
+        """Return the fields, the configuration without its width, and the width and complexity."""
         fields = self._fields(values)
         network = {name: value for name, value in fields.items() if name in NETWORK}
         config = self.base.replace(**network)
@@ -127,7 +115,6 @@ class Candidates:
         return tuple(p.only(keys[p.name]) if p.name in keys else p for p in self._all_parameters)
 
     def _nearest(self, costly: Sequence[Choice]) -> str:
-        """Return a sentence that names the network of the space that is nearest to the budget."""
         costs = []
         for values in _combinations(costly, [p.values.values() for p in costly]):
             try:

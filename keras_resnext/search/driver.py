@@ -1,10 +1,7 @@
-"""Running a search: on any number of machines that share its folder, through any kill.
+"""Running a search in any number of processes, on machines that share its folder.
 
-There is no chief to lose. Every process that works on a search takes the folder's lock, lets
-KerasTuner's oracle know what has finished, asks it for a trial, and writes the oracle's state
-back (see `folder`). KerasTuner's own chief and workers talk by gRPC: there a trial that finishes
-while the chief is away is lost and run again, and a chief that is killed while it writes leaves
-files that do not load.
+There is no chief: each process takes the folder's lock, asks KerasTuner's oracle for a trial and
+saves its state, so that any of them may be killed.
 """
 
 import functools
@@ -53,13 +50,13 @@ from keras_resnext.training.run_folder import MODEL, write_rows, write_whole
 
 TRIALS = 30
 SECONDS_BETWEEN_LOOKS = 0.2
-# If there is nothing to begin, how long until the folder is looked into again.
+# Seconds between looks at the folder if there is no trial to begin.
 SECONDS_IDLE = 2.0
-# A search whose first trials all fail has something wrong with it.
+# Give up if this many first trials all fail.
 FAILURES_TO_STOP = 5
 # Settings that a trial needs.
 FOR_A_TRIAL = ("executions", "objective", "patience", "data", "image_size", "holdout")
-# A trial that has begun so often without an end takes its search down with it.
+# A trial that has started this often without ending kills its search.
 MOST_STARTS = 10
 
 
@@ -84,33 +81,33 @@ def search(
     seed: int = 0,
     console: Console | None = None,
 ) -> dict:
-    """Search hyperparameters, or resume the search if the folder holds the same one.
+    """Search hyperparameters, or resume the search if the folder contains the same one.
 
-    Every trial is a process of its own: whatever happens to it costs that trial only, and is
-    recorded. The test part of the data is never seen: a share of the training part is held out.
+    Every trial is its own process: a crash costs only that trial, and is recorded. The test part of
+    the data is never used: a share of the training part is held out.
 
     Args:
         space: `Space` to search, or the path of its file.
-        data: What `load_dataset` takes.
+        data: Source that `load_dataset` takes.
         output: str, path of the search's folder.
-        oracle: str, "random", "bayesian", "hyperband" or "grid": KerasTuner's.
-        trials: int, the greatest number of trials. Defaults to 30, with "grid" to all there are.
-            "hyperband" takes none.
-        epochs: int, epochs per trial; with "hyperband", which begins with fewer, of the longest.
-            Defaults to the space's, or the data set's own.
-        executions: int, trainings per trial, from different seeds; its score is their mean.
-        workers: int, trials at a time on this machine. Each has a GPU of its own, if there are as
-            many, else its share of the cores. For more machines, call this there as well, with the
-            same `output` on a file system that they share.
-        objective: str, "top1", or "top1_and_speed", which values twice the images per second as
-            much as 5 % of the accuracy (MnasNet's rule).
-        holdout: float, share of each class of the training part that trials are judged by.
+        oracle: str, KerasTuner's "random", "bayesian", "hyperband" or "grid".
+        trials: int, greatest number of trials, not for "hyperband". Defaults to 30, or with "grid"
+            to all.
+        epochs: int, epochs per trial; with "hyperband", of the longest. Defaults to the space's, or
+            the data set's own.
+        executions: int, trainings per trial, with different seeds; its score is their mean.
+        workers: int, simultaneous trials on this machine, each with its own GPU or share of the
+            cores. To use more machines, call this there with the same `output` on a shared file
+            system.
+        objective: str, "top1", or "top1_and_speed", for which twice the images per second are worth
+            5 % of the accuracy (MnasNet's rule).
+        holdout: float, share of each class of the training part on which trials are measured.
         patience: int, epochs without a better accuracy after which a training stops. Defaults to
             never.
-        time_limit: float, seconds after which a trial has failed. Defaults to none.
-        attempts: int, how often a trial may die of a signal (as from the kernel, when memory is
-            short) before it has failed.
-        factor: int, of "hyperband": one of so many trials is continued for so many times the
+        time_limit: float, seconds after which a trial fails. Defaults to none.
+        attempts: int, how often a trial may be killed by a signal, as when memory is short, before
+            it fails.
+        factor: int, for "hyperband": one in this many trials continues, for this many times the
             epochs.
         image_size: int, height and width of the images in pixels. Defaults to the model's.
         on_error: str, what to do about broken images, as in `load_dataset`.
@@ -118,11 +115,11 @@ def search(
         console: `rich.console.Console` to show progress on. Defaults to standard output.
 
     Returns:
-        A dictionary: `completed` and `failed`, the number of trials; `best`, the row of the best
+        A dictionary: `completed` and `failed`, numbers of trials; `best`, the row of the best trial
         in trials.csv, or None; `output`; `stopped`, a text if the search gave up.
 
     Raises:
-        ValueError: If an argument is invalid, or the folder holds another search.
+        ValueError: If an argument is invalid, or the folder contains another search.
     """
     space = space if isinstance(space, Space) else load_space(space)
     check_no_l2({**space.vary, **space.fixed})
@@ -169,13 +166,21 @@ def resume(
     time_limit: float | None = None,
     attempts: int | None = None,
 ) -> dict:
-    """Resume a search with the settings in its folder, and return what `search` returns.
+    """Resume a search with the settings in its folder.
 
-    The arguments are those of `search`; `trials`, `time_limit` and `attempts` replace the settings
-    from now on.
+    Args:
+        output: str, path of the search's folder.
+        workers: int, as in `search`.
+        console: `rich.console.Console`, as in `search`.
+        trials: int, replaces the setting from now on, as do the following.
+        time_limit: float, as in `search`.
+        attempts: int, as in `search`.
+
+    Returns:
+        The dictionary that `search` returns.
 
     Raises:
-        ValueError: If the folder holds no search, or an argument is invalid.
+        ValueError: If the folder does not contain a search, or an argument is invalid.
     """
     folder = Folder(output)
     limits = {"trials": trials, "time_limit": time_limit, "attempts": attempts}
@@ -188,7 +193,7 @@ def resume(
 
 
 def source_of(data: str | Path | Mapping[str, np.ndarray], folder: Folder) -> str:
-    """Return where every trial finds the data: arrays in a file of their own in the folder."""
+    """Return the source for all trials; arrays are saved as a file in the folder."""
     if not isinstance(data, Mapping):
         return absolute_source(data)
     digest = hashlib.sha256()
@@ -209,7 +214,7 @@ def _write_settings(settings: Settings, folder: Folder, data: object) -> None:
 
 
 class _Driver:
-    """Keeps its slots busy until the search has ended."""
+    """Keeps its slots busy until the search ends."""
 
     def __init__(
         self,
@@ -223,7 +228,7 @@ class _Driver:
         self.folder, self.settings = folder, settings
         self.candidates: Candidates = space.on(settings.image_size, settings.classes)
         self.slots = make_slots(workers)
-        # One for all the time: KerasTuner keeps every oracle that ever was.
+        # Only one, since KerasTuner keeps a reference to every oracle.
         self.oracle = oracles.make_oracle(
             settings.oracle,
             self.candidates,
@@ -237,7 +242,6 @@ class _Driver:
         self.ended, self.look_at, self.stopped = False, 0.0, None
 
     def run(self) -> dict:
-        """Run trials until there are no more, and return what `search` returns."""
         with ExitStack() as stack:
             stack.enter_context(_terminating())
             stack.callback(lambda: [slot.kill() for slot in self.slots])
@@ -260,7 +264,7 @@ class _Driver:
         }
 
     def _begin(self, slot: Slot) -> None:
-        """Take up a trial that nobody works on any more, or else a new one."""
+        """Resume a trial that no process works on, or else begin a new one."""
         with self.folder.locked():
             self._restore()
             self._collect()
@@ -287,7 +291,7 @@ class _Driver:
             oracles.restore(self.oracle, state)
 
     def _collect(self) -> None:
-        """Let the oracle know of every trial that has finished, on any machine."""
+        """Tell the oracle about all trials that have finished, on any machine."""
         ongoing = sorted(trial.trial_id for trial in self.oracle.ongoing_trials.values())
         results = {name: self.folder.trial(name).result for name in ongoing}
         finished = {name: result for name, result in results.items() if result}
@@ -355,7 +359,7 @@ class _Driver:
         }
 
     def _keep_best(self, rows: Sequence[Mapping]) -> None:
-        """Copy the best model, and delete models that nothing needs any more."""
+        """Copy the best model, and delete models that are no longer needed."""
         best = best_of(rows)
         target = self.folder.path / BEST
         saved = self.folder.read(f"{BEST}/{SPEC}")
@@ -383,7 +387,7 @@ class _Driver:
 
 @contextmanager
 def _terminating() -> Iterator[None]:
-    """Let SIGTERM, which clusters send before they kill, end the search as Ctrl-C does."""
+    """Handle SIGTERM, which clusters send before they kill, like Ctrl-C."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,10 +1,7 @@
-"""The folder of a search: all its processes, on all machines, meet in it and nowhere else.
+"""The folder of a search, through which all its processes communicate.
 
-`state.json` is what the oracle knows. It is replaced as a whole, under the lock, so that a process
-killed at any moment leaves what was there before. A trial is `trials/ID`: `trial.json` (what to
-do), the folders of its runs, and at the end `result.json`, which makes it finished whatever
-becomes of the processes. Whoever works on a trial holds its lock, which the operating system
-releases when the process ends: then the others may take the trial up.
+`state.json` is replaced atomically, under the lock. A trial that has no `result.json`, and whose
+lock is free because its process was killed, may be resumed by any other.
 """
 
 import os
@@ -26,14 +23,14 @@ BEST, RECIPE, TABLE, REPORT = "best", "recipe.json", "trials.csv", "report.html"
 
 
 class Folder:
-    """Paths and the lock of a search."""
+    """The paths and the lock of a search."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
     @property
     def exists(self) -> bool:
-        """Return whether it holds a search."""
+        """Return whether it contains a search."""
         return (self.path / SEARCH).is_file()
 
     def locked(self) -> FileLock:
@@ -45,27 +42,27 @@ class Folder:
         return TrialFolder(self.path / TRIALS / trial_id)
 
     def trials(self) -> list["TrialFolder"]:
-        """Return the folders of all trials that have begun, in their order."""
+        """Return the folders of all trials that have begun, in order."""
         specs = (self.path / TRIALS).glob(f"*/{SPEC}")
         return [TrialFolder(p.parent) for p in sorted(specs, key=lambda p: int(p.parent.name))]
 
     def read(self, name: str) -> dict | None:
-        """Return the content of one of its JSON files, or None if it is missing."""
+        """Return the content of a JSON file, or None if it is missing."""
         return read_if_there(self.path / name)
 
     def write(self, name: str, data: Mapping) -> None:
-        """Replace one of its JSON files."""
+        """Replace a JSON file."""
         write_durably(self.path / name, data)
 
 
 class TrialFolder:
-    """Paths and locks of a trial."""
+    """The paths and locks of a trial."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.id = path, path.name
 
     def claim(self) -> FileLock | None:
-        """Take the lock, and return it; None if another search has it."""
+        """Acquire the lock and return it, or None if another search holds it."""
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / LOCK)
         try:
@@ -75,20 +72,17 @@ class TrialFolder:
         return lock
 
     def working(self) -> FileLock:
-        """Return a context that a trial's process waits for and stays in until it ends.
-
-        The process of a search that was killed may live a moment longer than the search.
-        """
+        """Return the lock with which a trial's process waits until its predecessor has ended."""
         return FileLock(self.path / WORKING)
 
     @property
     def spec(self) -> dict:
-        """Return what the trial is to do."""
+        """Return the settings of the trial."""
         return read_json(self.path / SPEC)
 
     @property
     def result(self) -> dict | None:
-        """Return the result, or None while the trial is not finished."""
+        """Return the result, or None if the trial has not finished."""
         return read_if_there(self.path / RESULT)
 
     def finish(self, result: Mapping) -> None:
@@ -100,7 +94,7 @@ class TrialFolder:
         return self.path / f"run-{execution + 1}"
 
     def large_files(self, with_models: bool) -> list[Path]:
-        """Return what a finished trial does not need: checkpoints and, if wanted, models."""
+        """Return what a finished trial does not need: checkpoints and, optionally, models."""
         names = (CHECKPOINT, RUN_BEST, MODEL) if with_models else (CHECKPOINT, RUN_BEST)
         return [path for name in names for path in self.path.glob(f"run-*/{name}")]
 
@@ -110,18 +104,18 @@ class TrialFolder:
         return sorted(self.path.glob(f"run-*/{MODEL}"))
 
     def note(self, event: bytes) -> None:
-        """Count that a process `STARTED`, `DIED` of a signal or `STOPPED` with the search."""
+        """Count a process that `STARTED`, `DIED` of a signal, or `STOPPED` with the search."""
         with open(self.path / EVENTS, "ab") as file:
             file.write(event)
 
     def count(self, event: bytes) -> int:
-        """Return how often an event was noted."""
+        """Return the number of such events."""
         path = self.path / EVENTS
         return path.read_bytes().count(event) if path.exists() else 0
 
     @property
     def epochs_done(self) -> int:
-        """Return the number of epochs of all its executions so far."""
+        """Return the number of epochs of all executions so far."""
         return sum(max(0, _lines(p) - 1) for p in self.path.glob(f"run-*/{HISTORY}"))
 
 
@@ -140,7 +134,7 @@ def read_if_there(path: Path) -> dict | None:
 
 
 def write_durably(path: Path, data: Mapping) -> None:
-    """Replace a JSON file as a whole, and wait until the disk has it and its name."""
+    """Replace a JSON file atomically, and wait until it is on the disk."""
     write_json(path, data)
     for name in (path, path.parent):
         descriptor = os.open(name, os.O_RDONLY)

@@ -16,23 +16,18 @@ from keras_resnext.training.recipe import Recipe
 
 
 class ResNeXtHyperModel(keras_tuner.HyperModel):
-    """The networks of a space, for any tuner of KerasTuner.
-
-    `keras_resnext.search` needs no more than the space; this is for programs that use KerasTuner's
-    tuners, callbacks and distribution themselves.
+    """The networks of a space, for KerasTuner's own tuners.
 
     Args:
         space: `Space` to search.
-        dataset: `Dataset` that `load_dataset` returns: the networks are made for its images and
-            classes.
-        epochs: int, epochs per trial, for the schedule of the learning rate. Defaults to the
-            space's, else the data set's own.
+        dataset: `Dataset` from `load_dataset`, for whose images and classes networks are built.
+        epochs: int, epochs per trial, for the learning rate schedule. Defaults to the space's, or
+            the data set's own.
 
     Raises:
         ValueError: If no network of the space is within its budget on these images.
 
     Example:
-
     >>> from keras_resnext.data.datasets import load_dataset
     >>> space = Space(
     ...     model="ResNeXt35", budget={"macs": "ResNeXt35"}, vary={"cardinality": [1, 2, 4, 8]}
@@ -49,18 +44,17 @@ class ResNeXtHyperModel(keras_tuner.HyperModel):
         self.candidates = space.on(dataset.image_size, dataset.classes)
 
     def build(self, hp: keras_tuner.HyperParameters) -> keras.Model:
-        """Build and compile the network of some hyperparameters.
+        """Build and compile a network.
 
         Args:
-            hp: `keras_tuner.HyperParameters` to register them with, and to take values from.
+            hp: `keras_tuner.HyperParameters` to declare hyperparameters in and to take values from.
 
         Returns:
             A compiled `keras.Model`.
 
         Raises:
-            keras_tuner.errors.FailedTrialError: If they together are no network within the budget,
-                which can be if the shape of the network is searched besides its cardinality, or
-                no recipe. The tuner then tries others.
+            keras_tuner.errors.FailedTrialError: If the values do not describe a network within the
+                budget, or a recipe; the tuner then tries others.
         """
         recipe = self._recipe(hp)
         model = network_for(recipe.model, self.dataset, recipe, self.space.weights)
@@ -70,13 +64,13 @@ class ResNeXtHyperModel(keras_tuner.HyperModel):
     def fit(
         self, hp: keras_tuner.HyperParameters, model: keras.Model, **arguments: object
     ) -> keras.callbacks.History:
-        """Train on the data set, as the hyperparameters say.
+        """Train a network on the data set.
 
         Args:
             hp: `keras_tuner.HyperParameters`, as in `build`.
             model: `keras.Model` that `build` returned.
-            **arguments: Arguments of `keras.Model.fit` other than the data; a tuner passes its
-                callbacks. `validation_data` defaults to the data set's test part.
+            **arguments: Arguments of `keras.Model.fit` other than the training data.
+                `validation_data` defaults to the data set's test part.
 
         Returns:
             The `keras.callbacks.History`.

@@ -1,10 +1,6 @@
-"""KerasTuner's oracles on a space: what they propose is a network within the budget, and new.
+"""KerasTuner's oracles, restricted to new networks of a space within its budget.
 
-`state_of` and `restore` keep what they know in one piece, since KerasTuner's own `save` writes
-several files in place (a process killed between two of them leaves a search that cannot be
-resumed), and leaves out the position of a grid search.
-
-All private names of KerasTuner that the package needs are in this file.
+All uses of KerasTuner's private names are in this file.
 """
 
 import itertools
@@ -36,7 +32,7 @@ BEST_OF = 100
 
 
 def declare(hp: keras_tuner.HyperParameters, candidates: Candidates) -> dict:
-    """Register what is searched, and return the value of each hyperparameter by its name."""
+    """Declare the hyperparameters, and return their values by name."""
     values = {}
     for parameter in candidates.parameters:
         name, default = parameter.name, parameter.default
@@ -49,7 +45,7 @@ def declare(hp: keras_tuner.HyperParameters, candidates: Candidates) -> dict:
 
 
 class _OnSpace:
-    """What the four share: it comes before KerasTuner's class in each one's bases."""
+    """What the four oracles share; precedes KerasTuner's class in their bases."""
 
     def __init__(self, candidates: Candidates, **arguments) -> None:
         hyperparameters = keras_tuner.HyperParameters()
@@ -71,23 +67,23 @@ class _OnSpace:
         return not self.candidates.valid(values) or super()._duplicate(values)
 
     def save(self) -> None:
-        """Do nothing: see `state_of`."""
+        """Do nothing, since the state is saved as a whole: see `state_of`."""
 
     def _save_trial(self, trial: Trial) -> None:
         pass
 
 
 class RandomOracle(_OnSpace, RandomSearchOracle):
-    """Draws at random, without repetition."""
+    """Random values, without repetition."""
 
 
 class BayesianOracle(_OnSpace, BayesianOptimizationOracle):
-    """A Gaussian process which, unlike KerasTuner's, proposes nothing twice."""
+    """A Gaussian process that, unlike KerasTuner's, proposes nothing twice."""
 
     def populate_space(self, trial_id: str) -> dict:
         """Return the values of the next trial."""
         with warnings.catch_warnings():
-            # Few points leave the length scale open: nothing that a user could do about.
+            # Few points do not determine the length scale; users cannot do anything about it.
             warnings.simplefilter("ignore", ConvergenceWarning)
             self._fit_finished()
             response = super().populate_space(trial_id)
@@ -96,7 +92,7 @@ class BayesianOracle(_OnSpace, BayesianOptimizationOracle):
         return response
 
     def _fit_finished(self) -> None:
-        """Fit the finished trials before the others' results are guessed."""
+        """Fit the finished trials before the results of others are guessed."""
         every = self.trials
         self.trials = {t.trial_id: t for t in every.values() if t.status == "COMPLETED"}
         try:
@@ -118,11 +114,11 @@ class BayesianOracle(_OnSpace, BayesianOptimizationOracle):
 
 
 class HyperbandOracle_(_OnSpace, HyperbandOracle):
-    """Many trials for few epochs, the best of them for more."""
+    """Many trials for a few epochs, the best of them for more."""
 
 
 class GridOracle(_OnSpace, GridSearchOracle):
-    """Everything, in order: the position follows from the last trial that has begun."""
+    """All combinations, in order; the position follows from the last trial that has begun."""
 
     def populate_space(self, trial_id: str) -> dict:
         """Return the values of the next trial."""
@@ -166,7 +162,7 @@ ORACLES: dict[str, Callable[..., keras_tuner.Oracle]] = {
 
 
 def _check_first_round(candidates: Candidates, needed: int) -> None:
-    """With too few points for it, KerasTuner would end there, after its shortest trainings."""
+    """Raise a `ValueError` if Hyperband, with too few points, would end after its first round."""
     if not all(isinstance(parameter, Choice) for parameter in candidates.parameters):
         return
     names = [parameter.name for parameter in candidates.parameters]
@@ -188,11 +184,7 @@ def make_oracle(
     factor: int,
     seed: int,
 ) -> keras_tuner.Oracle:
-    """Return one of KerasTuner's oracles for a space; the arguments are those of `Settings`.
-
-    Raises:
-        ValueError: If Hyperband's first round needs more points than the space has.
-    """
+    """Return one of KerasTuner's oracles for a space; the arguments are those of `Settings`."""
     # KerasTuner takes a seed of 0 for none.
     return ORACLES[name](candidates, trials, epochs, factor, seed + 1)
 
@@ -206,7 +198,7 @@ def expected_trials(oracle: keras_tuner.Oracle) -> int | None:
 
 
 def begin(oracle: keras_tuner.Oracle) -> Trial:
-    """Return a trial: to be run if its status is "RUNNING", none yet if "IDLE", else none."""
+    """Return a trial, to be run only if its status is "RUNNING"; "IDLE" means later."""
     return oracle.create_trial(f"trial-{len(oracle.trials)}")
 
 
@@ -223,22 +215,22 @@ def end(oracle: keras_tuner.Oracle, trial_id: str, result: Mapping) -> None:
 
 
 def epochs_of(values: Mapping, epochs: int) -> tuple[int, int]:
-    """Return the last epoch of a trial, and the epochs that Hyperband's previous round has run."""
+    """Return the last epoch of a trial, and the epochs run in Hyperband's previous round."""
     return values.get("tuner/epochs", epochs), values.get("tuner/initial_epoch", 0)
 
 
 def previous_of(values: Mapping) -> str | None:
-    """Return the id of the trial of Hyperband's previous round that a trial continues."""
+    """Return the id of the trial that this one continues in Hyperband, or None."""
     return values.get("tuner/trial_id")
 
 
 def state_of(oracle: keras_tuner.Oracle) -> dict:
-    """Return everything that an oracle knows, in values that JSON can hold."""
+    """Return the state of an oracle as JSON values."""
     trials = [trial.get_state() for trial in oracle.trials.values()]
     return {"trials": trials, "oracle": oracle.get_state()}
 
 
 def restore(oracle: keras_tuner.Oracle, state: Mapping) -> None:
-    """Let an oracle know what `state_of` returned, and nothing else."""
+    """Replace the state of an oracle by what `state_of` returned."""
     oracle.trials = {row["trial_id"]: Trial.from_state(row) for row in state["trials"]}
     oracle.set_state(state["oracle"])

@@ -1,4 +1,4 @@
-"""The hyperparameters that a space varies: a list of values each, or a range."""
+"""The hyperparameters of a space, each with a list of values or a range."""
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -29,26 +29,22 @@ SIGNIFICANT_DIGITS = 4
 
 @dataclass(frozen=True)
 class Choice:
-    """A hyperparameter with a list of values, each under the key that a tuner knows it by.
-
-    Numbers and text are their own keys, other values have their repr. A search begins with the
-    key `default`.
-    """
+    """A hyperparameter with a list of values, each under a key that JSON can hold."""
 
     name: str
     values: Mapping[object, object]
     default: object
 
     def value(self, key: object) -> object:
-        """Return the value of the field that a tuner's choice stands for."""
+        """Return the value of a tuner's key."""
         return self.values[key]
 
     def extremes(self) -> Iterator[object]:
-        """Yield the values that are to be checked."""
+        """Yield the values to check."""
         yield from self.values.values()
 
     def only(self, keys: Collection[object]) -> "Choice":
-        """Return the same hyperparameter with some of its values."""
+        """Return the same hyperparameter with only some of its values."""
         values = {key: value for key, value in self.values.items() if key in keys}
         default = self.default if self.default in values else next(iter(values))
         return Choice(self.name, values, default)
@@ -56,7 +52,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Range:
-    """A hyperparameter with any value between two, drawn uniformly on a "linear" or "log" scale."""
+    """A hyperparameter between two values, drawn uniformly on a "linear" or "log" scale."""
 
     name: str
     low: float
@@ -65,19 +61,16 @@ class Range:
     default: float
 
     def value(self, key: float) -> float:
-        """Return the number that a tuner's choice stands for, with as many digits as matter."""
+        """Return a tuner's number, rounded to significant digits."""
         return float(f"{key:.{SIGNIFICANT_DIGITS}g}")
 
     def extremes(self) -> Iterator[float]:
-        """Yield the values that are to be checked."""
+        """Yield the values to check."""
         yield from (self.low, self.high)
 
 
 def make_parameter(name: str, values: object, default: object) -> Choice | Range:
-    """Return the hyperparameter that a space describes by a tuple of values or by a range.
-
-    It starts from `default`, the value of the model or the recipe, if that is among them.
-    """
+    """Return the hyperparameter described by a tuple of values or by a range."""
     if isinstance(values, Mapping):
         return _range(name, values, default)
     if not isinstance(values, tuple) or not values:
@@ -114,7 +107,6 @@ def _range(name: str, bounds: Mapping, default: object) -> Range:
 
 
 def _keys(values: Sequence) -> list:
-    """Return what a tuner knows values by: integers, numbers or text, all of one kind."""
     if all(type(value) is int for value in values) or all(isinstance(v, str) for v in values):
         return list(values)
     if all(_is_number(value) for value in values):

@@ -1,8 +1,4 @@
-"""The pictures of a search's report. Matplotlib's objects only: no global state, no window.
-
-Each takes rows of completed trials, as in trials.csv (`best_so_far` of all that ended), and returns
-a figure, or None if there is nothing to draw.
-"""
+"""The pictures of a search's report; None if there is too little to draw."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -26,10 +22,7 @@ BINS = 6
 
 
 def accuracy_against(rows: Sequence[Mapping], name: str) -> Figure | None:
-    """Draw the accuracy of every trial against one hyperparameter, and the best at each value.
-
-    Nothing if fewer than two values were tried, or they are no numbers.
-    """
+    """Draw the accuracy of every trial against a hyperparameter, and the best at each value."""
     rows = [row for row in rows if _is_number(row.get(name))]
     x = np.array([row[name] for row in rows], float)
     if len(set(x)) < 2:
@@ -54,10 +47,7 @@ def accuracy_against(rows: Sequence[Mapping], name: str) -> Figure | None:
 
 
 def parallel_coordinates(rows: Sequence[Mapping], names: Sequence[str]) -> Figure | None:
-    """Draw a line per trial through an axis per hyperparameter, colored by accuracy.
-
-    Nothing without two trials, and hyperparameters that have several values.
-    """
+    """Draw a line per trial through an axis per hyperparameter, colored by accuracy."""
     if len(rows) < 2 or not names:
         return None
     figure, axes = _figure("every trial")
@@ -81,11 +71,7 @@ def parallel_coordinates(rows: Sequence[Mapping], names: Sequence[str]) -> Figur
 
 
 def importance(rows: Sequence[Mapping], names: Sequence[str]) -> Figure | None:
-    """Draw how much of the accuracy each hyperparameter explains, by a random forest.
-
-    The importance is by permutation: what the forest's fit loses when one column is shuffled.
-    Nothing with fewer than eight trials, which explain nothing.
-    """
+    """Draw the permutation importance of each hyperparameter, according to a random forest."""
     if len(rows) < 8 or not names:
         return None
     from sklearn.ensemble import RandomForestRegressor
@@ -107,7 +93,7 @@ def importance(rows: Sequence[Mapping], names: Sequence[str]) -> Figure | None:
 
 
 def accuracy_and_speed(rows: Sequence[Mapping]) -> Figure | None:
-    """Draw accuracy against images per second in training, and the front of both."""
+    """Draw accuracy against images per second in training, with their Pareto front."""
     rows = [row for row in rows if row["images_per_second"] is not None]
     if len(rows) < 2:
         return None
@@ -125,7 +111,7 @@ def accuracy_and_speed(rows: Sequence[Mapping]) -> Figure | None:
 
 
 def best_so_far(searches: Mapping[str, Sequence[Mapping]]) -> Figure | None:
-    """Draw the best accuracy of searches, by label, against the epochs that were spent on it."""
+    """Draw the best accuracy of searches, by label, against the epochs trained."""
     figure, axes = _figure("best so far")
     drawn = False
     for number, (label, rows) in enumerate(searches.items()):
@@ -164,7 +150,6 @@ def _title(name: str) -> str:
 
 
 def _label_widths(axes: Axes, rows: Sequence[Mapping]) -> None:
-    """Name the points as the paper does: cardinality x width."""
     widths = {}
     for row in rows:
         widths.setdefault(int(row["cardinality"]), set()).add(row.get("width_per_group"))
@@ -180,7 +165,7 @@ def _label_widths(axes: Axes, rows: Sequence[Mapping]) -> None:
 
 
 def _groups(x: np.ndarray) -> list[np.ndarray]:
-    """Return the indices of trials of the same value; of a continuous one, of the same bin."""
+    """Return the indices of trials per value or, if it is continuous, per bin."""
     values = np.unique(x)
     if len(values) <= max(BINS, len(x) // 2):
         return [np.flatnonzero(x == value) for value in values]
@@ -189,7 +174,6 @@ def _groups(x: np.ndarray) -> list[np.ndarray]:
 
 
 def _places(rows: Sequence[Mapping], name: str) -> np.ndarray:
-    """Return the values of a hyperparameter on an axis from 0 to 1."""
     values = [row[name] for row in rows]
     if not all(_is_number(value) for value in values):
         texts = sorted({str(value) for value in values})

@@ -1,4 +1,4 @@
-"""Where trials run: the cores and GPUs of this machine, and a process per trial."""
+"""The processes of trials, and their shares of this machine's cores and GPUs."""
 
 import os
 import signal
@@ -17,12 +17,7 @@ TRIAL = (sys.executable, "-m", "keras_resnext.search.trial")
 
 @dataclass
 class Slot:
-    """A share of the machine for one trial at a time, and that trial.
-
-    Args:
-        cores: Tuple of int, numbers of the cores to use; empty for all.
-        gpu: str, CUDA's name of the GPU to use, or None.
-    """
+    """A share of the machine (cores, all if empty, and a GPU) and the trial that runs there."""
 
     cores: tuple[int, ...]
     gpu: str | None
@@ -55,7 +50,7 @@ class Slot:
             )
 
     def after(self, settings: Settings) -> None:
-        """Free the slot after its process has ended, or start the trial again if it died."""
+        """Free the slot after its process has ended, or restart the trial if it died."""
         self.process.stdin.close()
         if self.trial.result is None:
             code = self.process.returncode
@@ -69,7 +64,7 @@ class Slot:
         self.free()
 
     def kill(self) -> None:
-        """End the process, if there is one, and free the slot."""
+        """Kill the process, if there is one, and free the slot."""
         if self.process and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
@@ -78,7 +73,7 @@ class Slot:
             self.free()
 
     def free(self) -> None:
-        """Give the trial up, and its lock."""
+        """Release the trial and its lock."""
         self.lock.release()
         self.trial = self.lock = self.process = None
 
@@ -93,7 +88,7 @@ class Slot:
 
 
 def make_slots(workers: int) -> list[Slot]:
-    """Divide the machine among trials that run at a time: a GPU each in turn, or the cores."""
+    """Divide the machine among simultaneous trials: by GPUs, or by cores."""
     gpus = visible_gpus()
     if gpus or workers == 1 or not hasattr(os, "sched_getaffinity"):
         return [Slot((), gpus[k % len(gpus)] if gpus else None) for k in range(workers)]
@@ -104,7 +99,7 @@ def make_slots(workers: int) -> list[Slot]:
 
 
 def visible_gpus() -> list[str]:
-    """Return CUDA's numbers of the GPUs that this process may use. Imports no framework."""
+    """Return CUDA's numbers of the available GPUs, without importing a framework."""
     names = os.environ.get("CUDA_VISIBLE_DEVICES")
     if names is not None:
         return [name for name in names.split(",") if name not in ("", "-1")]
@@ -113,13 +108,7 @@ def visible_gpus() -> list[str]:
 
 
 def why_ended(code: int, time_limit: float | None, log: Path) -> str:
-    """Return a line that says why a process with an exit code, or a signal below 0, has no result.
-
-    Example:
-
-    >>> why_ended(-9, None, Path("nowhere"))
-    'killed (SIGKILL): out of memory, most likely'
-    """
+    """Return why a process with an exit code (a signal below 0) has no result."""
     if code == -signal.SIGALRM:
         return f"not finished within the time limit of {time_limit:g} seconds"
     if code == -signal.SIGKILL:

@@ -1,4 +1,4 @@
-"""The live table of a search: what runs, what was best, how long it will take."""
+"""The live table of a search."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -15,10 +15,7 @@ LAST = 8
 
 
 class Progress:
-    """Shows a search on a terminal; elsewhere it prints a line for each trial that ends.
-
-    Use it as a context. `expected` is the greatest number of trials, or None if it is unknown.
-    """
+    """A context that shows a search on a terminal, or else prints a line per finished trial."""
 
     def __init__(self, folder: Folder, oracle: str, expected: int | None, console: Console) -> None:
         self.folder, self.oracle, self.expected, self.console = folder, oracle, expected, console
@@ -38,7 +35,7 @@ class Progress:
         self.live.stop()
 
     def show(self, running: Sequence[TrialFolder]) -> None:
-        """Show what has ended and what this process runs, once per second."""
+        """Show finished trials and those of this process, at most once per second."""
         if time.monotonic() - self.last_shown < SECONDS_BETWEEN_TABLES:
             return
         self.last_shown = time.monotonic()

@@ -1,4 +1,4 @@
-"""The results of a search: pictures, and one HTML file that needs nothing beside it."""
+"""The report of a search: pictures, and a self-contained HTML file."""
 
 import base64
 import html
@@ -21,23 +21,23 @@ td, th { padding: .2em .6em; border-bottom: 1px solid #ddd; text-align: right }
 .failed { color: #b00 } .best { font-weight: bold } div { overflow-x: auto }
 pre { background: #f4f4f4; padding: .8em; overflow-x: auto }
 """
-# What the table of the report leaves to trials.csv.
+# Columns of trials.csv that the report's table omits.
 LEFT_OUT = ("ended", "starts", "previous", "front", "score", "reason")
 
 
 def write_report(output: str | Path, compare: Mapping[str, str | Path] | None = None) -> Path:
-    """Write the pictures of a search, and report.html, into its folder.
+    """Write the pictures of a search and report.html into its folder.
 
     Args:
         output: str, path of the search's folder; it may still be running.
-        compare: Mapping from labels to the folders of other searches, such as a random one, for
-            the picture of the best so far. The label of this one is its oracle.
+        compare: Mapping from labels to the folders of other searches, such as a random one, to
+            show in the picture of the best so far. This search is labeled with its oracle.
 
     Returns:
         The path of report.html.
 
     Raises:
-        ValueError: If a folder holds no search, or another search has the label of this one.
+        ValueError: If a folder does not contain a search, or a label is that of this search.
     """
     folder = Folder(output)
     settings, rows = read_settings(folder), _ended(folder)
@@ -67,7 +67,6 @@ def write_report(output: str | Path, compare: Mapping[str, str | Path] | None = 
 
 
 def _varied(folder: Folder, rows: Sequence[Mapping]) -> list[str]:
-    """Return the names of the hyperparameters that have several values in some rows."""
     names = dict.fromkeys(n for trial in folder.trials() for n in hyperparameters(trial.spec))
     return [name for name in names if len({str(row[name]) for row in rows}) > 1]
 
@@ -81,7 +80,7 @@ def _figures(
 ) -> Iterator[tuple[str, Figure | None]]:
     completed = [row for row in rows if row["status"] == "completed"]
     names = _varied(folder, completed)
-    # A width that follows from the cardinality says nothing that this does not.
+    # A width that follows from the cardinality adds no information.
     if settings.space["budget"]:
         names = [name for name in names if name != "width_per_group"]
     yield "cardinality", pictures.accuracy_against(completed, "cardinality")

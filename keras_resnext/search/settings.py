@@ -1,4 +1,4 @@
-"""What a search was asked for: `search.json` in its folder."""
+"""The settings of a search: `search.json` in its folder."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -23,23 +23,13 @@ RULES = {
     "time_limit": optional(number(above=0)),
     "holdout": number(above=0, below=1),
 }
-# What may be given anew when a search is resumed.
+# Settings that may change when a search is resumed.
 LIMITS = ("trials", "time_limit", "attempts")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The arguments of `search`, with every default filled in.
-
-    Args:
-        space: Mapping, the space as its file has it.
-        data: str, what `load_dataset` takes.
-        classes: int, number of classes of the data.
-        backend: str, backend of Keras, or None for Keras's own choice.
-
-    Raises:
-        ValueError: If a value is invalid.
-    """
+    """The arguments of `search`, with all defaults filled in; raise a `ValueError` if invalid."""
 
     space: Mapping
     data: str
@@ -69,7 +59,7 @@ class Settings:
 
 
 def read_settings(folder: Folder) -> Settings:
-    """Return the settings of the search in a folder; without one, raise a `ValueError`."""
+    """Return the settings of the search in a folder, or raise a `ValueError`."""
     fields = folder.read(SEARCH)
     if fields is None:
         raise ValueError(f'The folder "{folder.path}" holds no search: {SEARCH} is missing.')
@@ -77,9 +67,9 @@ def read_settings(folder: Folder) -> Settings:
 
 
 def with_one_decay(space: Mapping) -> dict:
-    """Translate a space from before there was one weight decay with a convention.
+    """Translate a space with the fields of earlier versions to the single weight decay.
 
-    Its `weight_decay`, without `decoupled`, was decoupled; an `l2` beside that is the network's.
+    `weight_decay` without `decoupled` was decoupled; an `l2` beside it was the network's.
     """
     names, fixed = {**space["vary"], **space["fixed"]}, dict(space["fixed"])
     if "decoupled" in names:
@@ -92,7 +82,7 @@ def with_one_decay(space: Mapping) -> dict:
 
 
 def check_same(folder: Folder, settings: Settings) -> None:
-    """Raise a `ValueError` if a folder holds a search with other settings, its limits aside."""
+    """Raise a `ValueError` if a folder contains a search with other settings, except its limits."""
     limits = {name: getattr(settings, name) for name in LIMITS}
     before, now = asdict(replace(read_settings(folder), **limits)), asdict(settings)
     before["space"] = space_from(before["space"]).to_dict()

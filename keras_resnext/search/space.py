@@ -1,4 +1,4 @@
-"""What a search may try: networks of equal cost, and how they are trained. Imports no Keras."""
+"""Search spaces: networks of equal cost, and their training. Imports no Keras."""
 
 import ast
 import functools
@@ -27,25 +27,24 @@ DECIDED = {
 
 @dataclass(frozen=True, kw_only=True)
 class Space:
-    """A search space: data, checked when it is made.
+    """A search space, validated when it is created.
 
     Args:
-        model: str, the network that all are changes of: a row of `models.variants`.
-        vary: Mapping from the name of each field of `ResNetConfig` or `Recipe` that is searched
-            to a list of values or to `{"low": .., "high": .., "scale": "log"}` (or "linear").
+        model: str, name of the model (see `list_models`) that all networks are variations of.
+        vary: Mapping from names of fields of `ResNetConfig` or `Recipe` to lists of values or to
+            `{"low": .., "high": .., "scale": "log"}` (or "linear").
         budget: Mapping `{"macs": .., "tolerance": 0.05}` or `{"parameters": ..}` with a number
             or the name of a model. The width per group then follows from everything else.
             Defaults to no budget.
-        fixed: Mapping of fields with one value, other than the model's and the recipe's own.
-        recipe: str, the training that all are changes of: a row of `training.recipes`.
+        fixed: Mapping from names of fields to values other than the model's and the recipe's.
+        recipe: str, name of the recipe (see `list_recipes`) that all trainings are variations of.
         weights: str, pretrained weights that every trial starts from, as in `create_model`. The
-            shape of the network is theirs then.
+            shape of the network is then fixed.
 
     Raises:
-        ValueError: If the values describe no space; the nearest valid name is given.
+        ValueError: If the values do not describe a space; the nearest valid name is given.
 
     Example:
-
     >>> space = Space(
     ...     model="ResNeXt50",
     ...     budget={"macs": "ResNeXt50", "tolerance": 0.05},
@@ -91,18 +90,18 @@ class Space:
 
     @property
     def base(self) -> ResNetConfig:
-        """Return the configuration that draws are changes of."""
+        """Return the configuration of the model, with the fixed fields."""
         own = {name: value for name, value in self.fixed.items() if name in NETWORK}
         return variants.get(self.model).config.replace(**{**self.training.network, **own})
 
     @property
     def training(self) -> Recipe:
-        """Return the recipe that draws are changes of."""
+        """Return the recipe, with the fixed fields."""
         own = {name: value for name, value in self.fixed.items() if name in TRAINING}
         return get_recipe(self.recipe).replace(**own)
 
     def recipe_of(self, draw: Draw) -> Recipe:
-        """Return the recipe that trains a draw: it names the network and its fields."""
+        """Return the recipe that trains a draw, including the network and its fields."""
         network = {**self.training.network, **draw.network}
         return self.training.replace(**draw.training, model=self.model, network=network)
 
@@ -120,19 +119,15 @@ class Space:
         return Budget(costs[0], self.budget[costs[0]], **rest)
 
     def parameters(self) -> tuple[Choice | Range, ...]:
-        """Return what is searched, including values that no network within the budget has."""
+        """Return the hyperparameters, before values outside of the budget are removed."""
         return tuple(self._parameter(name) for name in self.vary)
 
     def on(self, image_size: int, classes: int) -> Candidates:
-        """Return the candidates for images of a size and classes, on which the cost depends.
-
-        Raises:
-            ValueError: If no network of the space is within the budget.
-        """
+        """Return the candidates for images of a size in pixels and a number of classes."""
         return Candidates(self, image_size, classes)
 
     def to_dict(self) -> dict:
-        """Return the space as a file has it, in values that JSON can hold."""
+        """Return the space as JSON values."""
         return {row.name: getattr(self, row.name) for row in fields(self)}
 
     def _check_name(self, name: str) -> None:
@@ -159,7 +154,7 @@ class Space:
             )
 
     def _check_combinations(self) -> None:
-        """Raise an error for a value that no values of the others make possible."""
+        """Raise an error for a value that is valid with no values of the others."""
         for base, own in ((self.base, NETWORK), (self.training, TRAINING)):
             tried = {p.name: tuple(p.extremes()) for p in self.parameters() if p.name in own}
             for name, values in tried.items():
@@ -174,11 +169,18 @@ class Space:
 def load_space(path: str | Path) -> Space:
     """Read a space from a Python file of assignments.
 
-    The file is parsed, never run: all it may hold is `name = literal`, the names being the
-    arguments of `Space`, and comments.
+    The file is parsed but never run: it may contain only comments and `name = literal` for
+    arguments of `Space`.
+
+    Args:
+        path: str, path of the file.
+
+    Returns:
+        The `Space`.
 
     Raises:
-        ValueError: If the file cannot be read, holds anything else, or describes no space.
+        ValueError: If the file cannot be read, contains anything else, or does not describe a
+            space.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -194,7 +196,7 @@ def load_space(path: str | Path) -> Space:
 
 
 def space_from(arguments: Mapping[str, object]) -> Space:
-    """Return the space of some arguments; a `ValueError` names one that is unknown or missing."""
+    """Return the space of some arguments, or raise a `ValueError`."""
     valid = [row.name for row in fields(Space)]
     for name in arguments:
         if name not in valid:
@@ -222,7 +224,7 @@ def _assignments(text: str) -> Iterator[tuple[str, object]]:
 
 
 def _check_some_combination(base: ResNetConfig | Recipe, tried: Mapping[str, Sequence]) -> None:
-    """Raise the error of the configuration, or recipe, if every combination raises one."""
+    """Raise the first error if every combination of values is invalid."""
     first_error = None
     for values in itertools.product(*tried.values()):
         try:

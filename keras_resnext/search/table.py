@@ -1,4 +1,4 @@
-"""The table of a search: a row per trial, the best of them, and the front."""
+"""The table of a search: a row per trial, the best trial, and the Pareto front."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,21 +7,12 @@ from keras_resnext.search.folder import STARTED, Folder
 # Columns of the table that a result has.
 RESULTS = ("status", "score", "top1", "spread", "held_out_loss", "images_per_second", "seconds")
 RESULTS += ("trained_epochs", "ended")
-# Columns that a result calls otherwise: hyperparameters have columns of those names.
+# Columns with other names in a result, since hyperparameters use those names.
 IN_A_RESULT = {"held_out_loss": "loss", "trained_epochs": "epochs"}
 
 
 def rows_of(folder: Folder) -> list[dict]:
-    """Return the table of a search: a row per trial, all with the same columns.
-
-    Args:
-        folder: `Folder` of the search.
-
-    Returns:
-        List of dictionaries with `trial`, `status` ("completed", "failed" or "running"), the
-        results (`trained_epochs` counts all executions), the cost, whether the trial is on the
-        `front` of accuracy against throughput, and a column per hyperparameter.
-    """
+    """Return a row per trial, all with the same columns; `trained_epochs` counts all executions."""
     trials = [
         (trial, trial.spec, trial.result or {"status": "running"}) for trial in folder.trials()
     ]
@@ -46,19 +37,12 @@ def rows_of(folder: Folder) -> list[dict]:
 
 
 def hyperparameters(spec: Mapping) -> dict:
-    """Return the fields of the network and of the training that a trial sets."""
+    """Return the fields of the network and the training that a trial sets."""
     return {**spec["network"], **spec["training"]}
 
 
 def front(rows: Sequence[Mapping]) -> list[Mapping]:
-    """Return the rows that no other beats in accuracy and in images per second at once.
-
-    Example:
-
-    >>> rows = [{"top1": a, "images_per_second": s} for a, s in ((0.9, 10), (0.8, 20), (0.8, 15))]
-    >>> [(row["top1"], row["images_per_second"]) for row in front(rows)]
-    [(0.9, 10), (0.8, 20)]
-    """
+    """Return the rows that no other beats in both accuracy and images per second."""
     measured = [r for r in rows if r["top1"] is not None and r["images_per_second"] is not None]
     measured.sort(key=lambda r: (r["images_per_second"], r["top1"]), reverse=True)
     unbeaten = []
@@ -69,6 +53,6 @@ def front(rows: Sequence[Mapping]) -> list[Mapping]:
 
 
 def best_of(rows: Sequence[Mapping]) -> Mapping | None:
-    """Return the completed trial of the highest score, the earliest of equals; None if none is."""
+    """Return the completed trial with the highest score, the earliest of equals, or None."""
     completed = [row for row in rows if row["status"] == "completed"]
     return max(completed, key=lambda row: row["score"], default=None)

@@ -1,8 +1,6 @@
-"""One trial of a search, in a process of its own: `python -m keras_resnext.search.trial FOLDER`.
+"""One trial of a search, in its own process: `python -m keras_resnext.search.trial FOLDER`.
 
-It reads what to do from the folder and leaves its result there. It ends when its standard input
-does, which is when the process that started it ends, and after its time limit, by an alarm that
-works however long a single operation takes.
+It ends with the process that started it, or by an alarm at its time limit.
 """
 
 import argparse
@@ -50,10 +48,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def run(folder: TrialFolder) -> dict:
-    """Train the network of a trial, as often as it says, and return the content of result.json.
-
-    Executions that finished before the process was killed are not repeated.
-    """
+    """Run the unfinished executions of a trial, and return the content of result.json."""
     from keras_resnext.data.datasets import load_dataset
 
     spec = folder.spec
@@ -69,10 +64,7 @@ def run(folder: TrialFolder) -> dict:
 
 
 def hold_out(dataset: "Dataset", fraction: float, seed: int) -> "Dataset":
-    """Return the data that a search sees: the test part replaced by a part of the training images.
-
-    The test part stays out of the search, so that it can say what the search was worth.
-    """
+    """Return the data of a search: training images are held out, and the test part is dropped."""
     from keras_resnext.data.parts import split
 
     train, validation = split(dataset.source, dataset.train, seed, fraction)
@@ -108,7 +100,6 @@ def _execution(folder: TrialFolder, spec: Mapping, dataset: "Dataset", number: i
 
 
 def _load_previous(model: "keras.Model", previous: Path, run: str) -> None:
-    """Load the weights with which the trial of Hyperband's previous round ended."""
     from keras_resnext.training.run_folder import MODEL
 
     weights = previous / run / MODEL
@@ -118,7 +109,7 @@ def _load_previous(model: "keras.Model", previous: Path, run: str) -> None:
 
 
 def summarize(summaries: Sequence[Mapping], objective: str) -> dict:
-    """Return the score of a trial, and means and sums of the summaries of its executions."""
+    """Return the score of a trial, and means and sums over its executions."""
     top1 = [row["test_top1"] for row in summaries]
     rates = [row["images_per_second"] for row in summaries if row["images_per_second"]]
     means = {
@@ -145,13 +136,7 @@ OBJECTIVES = {
 
 
 def describe(error: Exception) -> str:
-    """Return a line that says why a trial failed.
-
-    Example:
-
-    >>> describe(MemoryError("Unable to allocate 8 GiB"))
-    'out of memory: MemoryError: Unable to allocate 8 GiB'
-    """
+    """Return why a trial failed, in one line."""
     kind = type(error).__name__
     text = " ".join(str(error).split())
     line = f"{kind}: {text[:300]}" if text else kind

@@ -108,7 +108,7 @@ def test_lists_become_tuples_so_that_configurations_compare_and_hash():
     "path", ["3", "3x", "x3", "3x3/1", "3x3/2s", "min3x3", "0x3", "3x3|", "3x3-1x1"]
 )
 def test_no_path(path):
-    with pytest.raises(ValueError, match="is no layer such as"):
+    with pytest.raises(ValueError, match="is not a layer such as"):
         parse(path)
 
 

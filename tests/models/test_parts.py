@@ -51,6 +51,45 @@ def test_a_row_is_whole(field, name):
     check_row(field, name)
 
 
+# Parameters, trainable ones and multiply-adds at 33 pixels and two classes, by other arithmetic.
+COUNTS = {
+    "attention-none": (10618, 10026, 697304),
+    "attention-se": (12818, 12226, 699352),
+    "attention-eca": (10627, 10035, 697688),
+    "attention-sk": (17658, 16810, 851288),
+    "attention-sk_split": (11610, 10906, 698072),
+    "attention-sk_assembled": (17658, 16810, 851288),
+    "block-basic": (7450, 7274, 616120),
+    "block-bottleneck": (10618, 10026, 697304),
+    "block-separable": (10662, 9880, 705256),
+    "block-multi_kernel": (16876, 16212, 963946),
+    "block-multi_dilation": (16698, 15978, 982680),
+    "downsample-stride": (10618, 10026, 697304),
+    "downsample-blur": (10618, 10026, 826328),
+    "downsample-average": (10618, 10026, 826328),
+    "shortcut-A": (7930, 7530, 625368),
+    "shortcut-B": (10618, 10026, 697304),
+    "shortcut-C": (11770, 11114, 780248),
+    "shortcut-D": (10618, 10026, 697304),
+    "shortcut-D3": (10618, 10026, 697304),
+    "shortcut-none": (7930, 7530, 625368),
+    "stem-7x7": (10618, 10026, 697304),
+    "stem-deep": (10014, 9406, 513500),
+    "stem-tiered": (9947, 9341, 495293),
+    "stem-cifar": (9658, 9066, 4785944),
+    "stem_pool-max": (10618, 10026, 697304),
+    "stem_pool-blur": (10618, 10026, 697304),
+    "stem_pool-average": (10618, 10026, 602136),
+    "stem_pool-none": (10618, 10026, 1570776),
+}
+
+
+@pytest.mark.parametrize("row", COUNTS)
+def test_a_row_costs_what_it_did(row):
+    counted = count(config_with(*row.split("-")), 33, 2)
+    assert (counted.parameters, counted.trainable, counted.macs) == COUNTS[row]
+
+
 def ese(net, x, name):
     gates = net.dense(net.mean(x, f"{name}_mean"), net.channels(x), f"{name}_fc", "hard_sigmoid")
     return net.scale(x, gates, name)

@@ -10,6 +10,7 @@ from networks import Record
 import keras_resnext
 from keras_resnext.models import variants
 from keras_resnext.models.counting import count
+from keras_resnext.weights.keras_names import keras_config
 
 
 def check_built(name):
@@ -120,6 +121,22 @@ def test_options_that_change_no_parameters_still_change_the_network():
         counted = count(row.config.replace(stride_on="1x1"), 224, 1000)
         assert round(counted.macs / 1e9, 3) == gmacs
         assert counted.parameters == row.total
+
+
+@pytest.mark.parametrize(
+    "name, parameters",
+    [
+        ("ResNet50", 25_636_712),
+        ("ResNet101", 44_707_176),
+        ("ResNet152", 60_419_944),
+        ("ResNet50V2", 25_613_800),
+        ("ResNet101V2", 44_675_560),
+        ("ResNet152V2", 60_380_648),
+    ],
+)
+def test_biases_are_those_of_keras_applications(name, parameters):
+    config = keras_config(variants.get(name).config)
+    assert config.use_bias and count(config, 224, 1000).parameters == parameters
 
 
 def test_a_hundred_classes_add_5850():

@@ -85,7 +85,7 @@ MUTATIONS = (
         file="keras_resnext/models/config.py",
         old="return self.use_bias and not self.preactivation",
         new="return self.use_bias",
-        tests="tests/models/test_counting.py -k built_network",
+        tests="tests/models/test_variants.py -k biases",
     ),
     Mutation(  # an impossible network is let through
         file="keras_resnext/models/config.py",

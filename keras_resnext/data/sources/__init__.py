@@ -1,4 +1,4 @@
-"""The sources of data: a module for each, which has its row of the table as `SOURCE`."""
+"""The data sources: each module has a row of the table as `SOURCE`."""
 
 import importlib
 import pkgutil
@@ -10,14 +10,7 @@ from keras_resnext.data.parts import Dataset
 
 @dataclass(frozen=True)
 class Request:
-    """What a source has to load.
-
-    Args:
-        source: str, a name or a path.
-        image_size: int, edge of the images in pixels, or None for the size they have.
-        seed: int, seed of a split.
-        on_error: str, `"raise"` names broken files, `"skip"` leaves them out.
-    """
+    """What a source has to load: the arguments of `load_dataset`."""
 
     source: str
     image_size: int | None = None
@@ -30,11 +23,11 @@ class DataSource:
     """A row of `datasets.DATA_SOURCES`.
 
     Args:
-        name: str, what is typed, with what varies in capitals.
+        name: str, what users type, with variable parts in capitals.
         accepts: Function from the text after `--data` to whether it means this source.
         load: Function from a `Request` to a `Dataset`.
-        summary: str, one line for people.
-        fallback: bool, whether the others are tried first.
+        summary: str, one line for users.
+        fallback: bool, whether to try the other sources first.
     """
 
     name: str
@@ -45,7 +38,7 @@ class DataSource:
 
 
 def find_sources() -> dict[str, DataSource]:
-    """Return the rows of all modules here, by name."""
+    """Return the rows of all modules in this folder, by name."""
     names = (f"{__name__}.{module.name}" for module in pkgutil.iter_modules(__path__))
     rows = [importlib.import_module(name).SOURCE for name in names]
     return {row.name: row for row in rows}

@@ -28,11 +28,7 @@ def load(request: Request) -> Dataset:
 
 
 def from_arrays(arrays: Mapping[str, np.ndarray], request: Request) -> Dataset:
-    """Make a data set of arrays, which are not copied: see `datasets.load_dataset`.
-
-    Raises:
-        ValueError: For arrays that are missing, or of another shape or type.
-    """
+    """Make a data set of arrays, which are not copied: see `datasets.load_dataset`."""
     source, size = request.source, request.image_size
     if arrays.keys() >= set(WITH_TEST):
         train = _array_part(source, arrays, "x_train", "y_train")
@@ -67,7 +63,7 @@ def from_arrays(arrays: Mapping[str, np.ndarray], request: Request) -> Dataset:
 
 
 def plain(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the arrays that `from_arrays` takes, fit for an .npz file without pickling."""
+    """Return the arrays that `from_arrays` takes, ready for an .npz file without pickling."""
     own = {name: np.asarray(arrays[name]) for name in (*WITH_TEST, *WHOLE) if name in arrays}
     if CLASS_NAMES in arrays:  # which may be objects, as a table's column is
         own[CLASS_NAMES] = np.array([str(name) for name in arrays[CLASS_NAMES]])

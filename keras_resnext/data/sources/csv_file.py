@@ -31,7 +31,6 @@ def load(request: Request) -> Dataset:
 
 
 def _read(source: str) -> list[dict[str, str]]:
-    """Return rows of path, label and split, whatever their columns are called."""
     with open(source, newline="", encoding="utf-8-sig") as file:
         table = csv.DictReader(file)
         header = table.fieldnames or []

@@ -1,4 +1,4 @@
-"""The handwritten digits that come with scikit-learn: nothing to download."""
+"""The handwritten digits that come with scikit-learn; needs no download."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from keras_resnext.data.sources import DataSource, Request
 
 
 def load(request: Request) -> Dataset:
-    """Return scikit-learn's 1,797 digits; the test part is the same whatever the seed."""
+    """Return scikit-learn's 1,797 digits; the test part does not depend on the seed."""
     from sklearn.datasets import load_digits
 
     data = load_digits()
@@ -30,7 +30,7 @@ def load(request: Request) -> Dataset:
 
 
 def _enlarge(images: np.ndarray, size: int) -> np.ndarray:
-    """Resize (count, height, width) to (count, size, size), bilinear, rounded to uint8."""
+    """Resize (count, height, width) to (count, size, size), bilinearly, rounded to uint8."""
 
     def weights(length: int) -> np.ndarray:
         centers = np.clip((np.arange(size) + 0.5) * length / size - 0.5, 0, length - 1)

@@ -1,4 +1,4 @@
-"""A folder of class folders, with train/ and test/ (or val/) above them or without."""
+"""A folder of class folders, with or without train/ and test/ (or val/) above them."""
 
 import os
 from collections.abc import Sequence
@@ -52,12 +52,7 @@ def of_files(
     test: Part,
     broken: dict[str, str],
 ) -> Dataset:
-    """Make a data set of image files, of parts from which the broken ones are left out.
-
-    Raises:
-        ValueError: If no whole image of a class is left to train on, or if sizes differ and the
-            request has no size.
-    """
+    """Make a data set of image files without the broken ones."""
     for label, class_name in enumerate(class_names):
         if label not in train.labels:
             raise ValueError(f'{request.source}: no whole image of "{class_name}" to train on.')
@@ -77,11 +72,7 @@ def of_files(
 
 
 def without(part: Part, broken: dict[str, str]) -> Part:
-    """Leave the broken files out of a part of paths.
-
-    Raises:
-        ValueError: If every file of the part is broken; they are named.
-    """
+    """Return a part of paths without the broken files."""
     whole = [i for i, path in enumerate(part.images) if path not in broken]
     if part.images and not whole:
         faults = {path: broken[path] for path in part.images}
@@ -90,7 +81,6 @@ def without(part: Part, broken: dict[str, str]) -> Part:
 
 
 def _first_folder(root: Path, names: Sequence[str]) -> Path | None:
-    """Find a folder whatever its case: Train/ and Test/ are as usual as train/ and test/."""
     by_name = {path.name.lower(): path for path in sorted(root.iterdir()) if path.is_dir()}
     return next((by_name[name] for name in names if name in by_name), None)
 
@@ -116,7 +106,7 @@ def _scan_classes(root: Path) -> tuple[tuple[str, ...], Part]:
 
 
 def _image_files(folder: Path) -> list[str]:
-    """List files below a class folder, at any depth, sorted: a split by seed stays the same."""
+    """List files below a class folder, at any depth, sorted so that a seed always splits alike."""
     paths = []
     for place, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not _hidden(name)]
@@ -133,7 +123,7 @@ def _hidden(name: str) -> bool:
 
 
 def _what_is_there(root: Path) -> str:
-    """Say why a folder that looks full to its owner has no image for us."""
+    """Return a hint on why a folder that is not empty has no images."""
     loose = [p for p in root.iterdir() if _is_image(p.name)]
     if loose:
         return f" {loose[0].name} and {len(loose) - 1} more lie beside, not in, class folders."

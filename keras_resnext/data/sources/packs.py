@@ -1,8 +1,4 @@
-"""A pack: a folder of TFRecord shards that `keras-resnext data pack` has written.
-
-`pack.json` is written last, so that a folder which has it is whole. Each record is a
-tf.train.Example with the features "image" (bytes of an image file) and "label" (int64).
-"""
+"""A folder of TFRecord shards written by `data pack`, with the features "image" and "label"."""
 
 import hashlib
 import json
@@ -23,12 +19,12 @@ FORMAT = 1
 
 
 def is_pack(source: str) -> bool:
-    """Return whether a folder is a whole pack."""
+    """Return whether a folder is a complete pack."""
     return Path(source, PACK).is_file()
 
 
 def load(request: Request) -> Dataset:
-    """Read the table of contents of a pack, and that its shards are there and whole."""
+    """Read a pack's table of contents, and check that its shards are complete."""
     root = Path(request.source)
     try:
         pack = json.loads((root / PACK).read_text(encoding="utf-8"))

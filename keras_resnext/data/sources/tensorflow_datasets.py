@@ -1,4 +1,4 @@
-"""Any image classification set of TensorFlow Datasets, by name."""
+"""Image classification data sets of TensorFlow Datasets, by name."""
 
 import re
 from contextlib import suppress
@@ -75,7 +75,6 @@ def _builder(name: str, folder: str | None) -> "tfds.core.DatasetBuilder":
 
 
 def _keys(builder: "tfds.core.DatasetBuilder") -> tuple[str, str]:
-    """Return the names of the image and the label among the features."""
     import tensorflow_datasets as tfds
 
     features = builder.info.features
@@ -99,7 +98,6 @@ def _keys(builder: "tfds.core.DatasetBuilder") -> tuple[str, str]:
 def _splits(
     builder: "tfds.core.DatasetBuilder", train: str | None, test: str | None, label: str
 ) -> tuple[str, str | None]:
-    """Return the splits that were given, or those the builder has."""
     existing = list(builder.info.splits)
     for split_text in filter(None, (train, test)):
         for name in re.findall(r"[A-Za-z_]\w*", re.sub(r"\[[^\]]*\]", "", split_text)):
@@ -124,7 +122,7 @@ def _splits(
 
 
 def _is_labeled(builder: "tfds.core.DatasetBuilder", name: str, label: str) -> bool:
-    """Look at the first record: where the labels of a test split are secret, all of them are -1."""
+    """Check the first record: if the labels of a test split are secret, all of them are -1."""
     return all(row[label] >= 0 for row in _labels(builder, name, label).take(1).as_numpy_iterator())
 
 
@@ -133,7 +131,7 @@ def _part(builder: "tfds.core.DatasetBuilder", name: str, image: str, label: str
     import tensorflow_datasets as tfds
 
     def read(seed: tf.Tensor | None) -> tf.data.Dataset:
-        """Read in the stored order whatever the seed: TFDS has shuffled what it stored."""
+        """Read in the stored order whatever the seed: TFDS has already shuffled the records."""
         with tf.init_scope():  # TFDS cannot be asked from within tf.data
             stored = tf.autograph.experimental.do_not_convert(builder.as_dataset)(
                 split=name,
@@ -157,7 +155,6 @@ def _count(builder: "tfds.core.DatasetBuilder", name: str, label: str) -> int:
 
 
 def _labels(builder: "tfds.core.DatasetBuilder", name: str, label: str) -> "tf.data.Dataset":
-    """Read the records of a split with nothing but their labels."""
     import tensorflow_datasets as tfds
 
     return builder.as_dataset(
@@ -177,7 +174,7 @@ def _size(source: str, shape: tuple) -> int:
 
 
 def _augmentation(shape: tuple, size: int) -> str:
-    """Small gray images are writing, which must not be mirrored."""
+    """Return an augmentation; small gray images are writing, which must not be mirrored."""
     return "shift" if shape[2] == 1 and size <= 64 else photo_augmentation(size)
 
 
