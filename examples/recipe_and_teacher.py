@@ -1,4 +1,4 @@
-"""A recipe with changes of one's own, then a smaller network that learns from what it gave.
+"""A recipe with changes of one's own, then a smaller network that learns from the first.
 
 python examples/recipe_and_teacher.py [epochs]
 """
@@ -14,7 +14,7 @@ recipe = keras_resnext.get_recipe("default").replace(epochs=epochs, label_smooth
 teacher = keras_resnext.network_for("ResNeXt35", digits, recipe)
 keras_resnext.train(teacher, digits, recipe, "runs/teacher", overwrite=True)
 
-taught = recipe.replace(teacher="runs/teacher", temperature=2.0, mixing="mixup(0.2)")
-student = keras_resnext.network_for("ResNet20", digits, taught, blocks=(1, 1, 1))
-summary = keras_resnext.train(student, digits, taught, "runs/student", overwrite=True)
+distilled = recipe.replace(teacher="runs/teacher", temperature=2.0, mixing="mixup(0.2)")
+student = keras_resnext.network_for("ResNet20", digits, distilled, blocks=(1, 1, 1))
+summary = keras_resnext.train(student, digits, distilled, "runs/student", overwrite=True)
 print(f"the student's top-1: {summary['test_top1']:.2%}")

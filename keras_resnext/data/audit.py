@@ -15,10 +15,9 @@ from keras_resnext.data.undecodable import find_undecodable
 
 @dataclass(frozen=True)
 class Audit:
-    """The contents of a data set.
+    """Counts per class, sizes, broken files and duplicates of a data set.
 
-    `counts` has (training, test) images per class name, `sizes` the smallest, median and largest
-    (height, width), `broken` a reason per path, `duplicates` (training path, test path) pairs.
+    `counts` and `duplicates` are (training, test); `sizes` the smallest, median and largest.
     """
 
     counts: dict[str, tuple[int, int]]

@@ -174,21 +174,10 @@ POLICY_FILE = AugmentationRow("Change by the policy of a file.", each(policies.a
 
 
 def parse_augmentation(text: str | Augmentation) -> Augmentation:
-    """Parse an augmentation.
+    """Parse an augmentation, with the random crop of the first part that has one.
 
-    Args:
-        text: str, `"none"`; the name of a row of `AUGMENTATIONS`, with arguments in parentheses;
-            the path of a policy file (.json); or several joined by `+`. Or an `Augmentation`.
-
-    Returns:
-        `Augmentation`, with the crop of the first part that has one.
-
-    Raises:
-        ValueError: If a name or argument is unknown, or a file does not contain a policy.
-
-    Example:
-    >>> parse_augmentation("shift+flip") == parse_augmentation("shift_flip")
-    True
+    It is `"none"`; the name of a row of `AUGMENTATIONS`, with arguments in parentheses; the path of
+    a policy file (.json); or several joined by `+`.
     """
     if isinstance(text, Augmentation):
         return text

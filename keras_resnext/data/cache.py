@@ -140,7 +140,6 @@ def _plan_file(folder: Path, reason: str, sizes: dict) -> CachePlan:
 
 
 def _folder_of(cache: str | Path | bool) -> Path | None:
-    """Check the argument `cache`, and return it if it is a folder."""
     if cache is False or cache in CACHES:
         return None
     if isinstance(cache, Path):

@@ -1,7 +1,4 @@
-"""Decoded images in a file, named by a hash of everything it depends on.
-
-A cache is written under a temporary name while a lock is held, and renamed when it is complete.
-"""
+"""Decoded images in a file, named by a hash of everything it depends on."""
 
 import hashlib
 import json

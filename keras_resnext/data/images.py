@@ -1,7 +1,4 @@
-"""A check of image files by their first and last bytes, thousands per second.
-
-The format follows from the bytes, never from the name: a PNG called .jpg is read as a PNG.
-"""
+"""A check of image files by their first and last bytes, whatever their names."""
 
 import itertools
 import os

@@ -141,7 +141,7 @@ def ricap(
 
 
 def _part_places(size: tf.Tensor, begin: tf.Tensor, end: tf.Tensor, draw: tf.Tensor) -> tf.Tensor:
-    """Return the row (or column) of a part's image for each one of the result."""
+    """Return the row (or column) of a part's image for each row of the result."""
     length = end - begin
     offset = tf.cast(tf.floor(draw * tf.cast(size - length + 1, tf.float32)), tf.int32)
     places = tf.range(size)[None] + (tf.minimum(offset, size - length) - begin)[:, None]
@@ -237,21 +237,10 @@ CHOICE = re.compile(r"(?P<call>[^*]+?)\s*(\*\s*(?P<probability>[0-9]*\.?[0-9]+))
 def parse_mixing(text: str | Mixing) -> Mixing:
     """Parse a mixing.
 
-    Args:
-        text: str, `"none"`; the name of a row of `MIXINGS`, with arguments in parentheses; several,
-            of which each batch gets one (`"mixup+cutmix"`: each with the same probability;
-            `"mixup*0.3+cutmix*0.2"`: half of the batches are not mixed); and another mixing from
-            an epoch on (`"mixup,cutmix@100,none@150"`). Or a `Mixing`.
-
-    Returns:
-        `Mixing`.
-
-    Raises:
-        ValueError: If the text cannot be parsed.
-
-    Example:
-    >>> [(stage.first, len(stage.choices)) for stage in parse_mixing("mixup+cutmix,none@9").stages]
-    [(0, 2), (9, 0)]
+    It is `"none"`; the name of a row of `MIXINGS`, with arguments in parentheses; several, of which
+    each batch gets one (`"mixup+cutmix"`: each with the same probability; `"mixup*0.3+cutmix*0.2"`:
+    half of the batches are not mixed); or another mixing from an epoch on
+    (`"mixup,cutmix@100,none@150"`).
     """
     if isinstance(text, Mixing):
         return text
@@ -293,10 +282,9 @@ def mix_batch(
     epoch: tf.Tensor | int = 0,
     maps: Callable | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Mix a batch according to the epoch and a random draw.
+    """Mix `mixing.loads` batches to one, according to the epoch and a random draw.
 
-    The inputs are `mixing.loads` batches, the result is one; `maps(images, labels)` returns class
-    activation maps for SnapMix.
+    `maps(images, labels)` returns class activation maps for SnapMix.
     """
     images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
     count = tf.shape(images)[0] // mixing.loads

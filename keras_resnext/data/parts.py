@@ -91,10 +91,9 @@ class Dataset:
 def stratified_split(
     labels: np.ndarray, fraction: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return sorted indices of two parts that have the same share of each class.
+    """Return sorted indices of two parts; the second has a fraction of each class.
 
-    The second part gets `fraction` of each class; a class of two or more images is in both parts, a
-    single image is in the first.
+    A class of two or more images is in both parts, a single image is in the first.
     """
     generator = np.random.default_rng(seed)
     chosen = []

@@ -332,10 +332,6 @@ def smooth(labels: tf.Tensor, share: float, over: str = "all") -> tf.Tensor:
 
     Over `"all"` classes ("Rethinking the Inception Architecture", section 7), or over the
     `"others"` ("Bag of Tricks", section 5.2).
-
-    Example:
-    >>> [round(float(x), 3) for x in smooth(tf.constant([[1.0, 0.0, 0.0]]), 0.3, "others")[0]]
-    [0.7, 0.15, 0.15]
     """
     classes = labels.shape[-1]
     if over == "all":

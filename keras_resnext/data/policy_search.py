@@ -148,7 +148,12 @@ def draw_sub_policies(count: int, steps: int, generator: np.random.Generator) ->
 
 
 def plan_rounds(trials: int, keep: int, images: int) -> list[tuple[int, int]]:
-    """Return the candidates and images of each round: halved until `keep`, last on all images."""
+    """Return the candidates and images of each round: halved until `keep`, last on all images.
+
+    Example:
+    >>> plan_rounds(200, 25, 1000)
+    [(200, 125), (100, 250), (50, 500), (25, 1000)]
+    """
     rounds = max(1, math.ceil(math.log2(trials / keep)) + 1)
     sizes = [max(keep, math.ceil(trials / 2**number)) for number in range(rounds)]
     return [(s, max(1, images >> (rounds - 1 - number))) for number, s in enumerate(sizes)]

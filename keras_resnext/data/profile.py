@@ -144,7 +144,6 @@ def _alone(training: Training) -> dict[str, tf.data.Dataset]:
 
 
 def _up_to(training: Training) -> dict[str, tf.data.Dataset]:
-    """Return the pipeline cut after each stage."""
     names, size = _names(training), training.batch_size
     streams = [cropped_batches(training, MANY), assemble(training, epochs=MANY)]
     if len(names) == 3:

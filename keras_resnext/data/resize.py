@@ -9,10 +9,10 @@ import tensorflow as tf
 
 @dataclass(frozen=True)
 class Resize:
-    """How to resize a decoded image.
+    """How to resize a decoded image, in pixels.
 
-    With `size`, the shorter side becomes `edge` and the middle square of that size is cropped;
-    without, the shorter side becomes at most `edge`. Both are in pixels.
+    With `size`, the shorter side becomes `edge`, and the middle square of that size is cropped.
+    Without, the shorter side becomes at most `edge`.
     """
 
     edge: int

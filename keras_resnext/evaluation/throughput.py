@@ -111,7 +111,7 @@ def _measured(
 
 
 def make_runner(model: keras.Model, form: str, precision: str, folder: Path) -> Callable:
-    """Return a function from a NumPy batch to NumPy outputs; its first call may need `folder`."""
+    """Return a function of NumPy batches; it needs `folder` until its first call."""
     if form in MAKERS:
         network = MAKERS[form](model, POLICIES[precision])
         return network.predict_on_batch

@@ -18,13 +18,7 @@ AMOUNT = Rule("a number above 0, or the name of a model", number(above=0).holds)
 
 @dataclass(frozen=True)
 class Budget:
-    """The cost of every network of a search.
-
-    Args:
-        cost: str, "macs" (multiply-adds per image) or "parameters".
-        amount: float or str, number of them, or the name of a model with as many.
-        tolerance: float, share of the amount by which a network may miss it.
-    """
+    """The cost of every network of a search: a number of MACs or parameters, or a model's."""
 
     cost: str
     amount: float | str

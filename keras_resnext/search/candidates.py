@@ -27,8 +27,8 @@ class Draw:
 class Candidates:
     """The networks of a space that are within its budget on given images.
 
-    `parameters` omits values for which no network is within the budget. Raise a `ValueError` with
-    the nearest network if there is none.
+    `parameters` omits values for which no network is within the budget. If there is no network at
+    all, the constructor raises a `ValueError` that describes the nearest.
     """
 
     def __init__(self, space: "Space", image_size: int, classes: int) -> None:
@@ -115,7 +115,6 @@ class Candidates:
         return tuple(p.only(keys[p.name]) if p.name in keys else p for p in self._all_parameters)
 
     def _nearest(self, costly: Sequence[Choice]) -> str:
-        """Return a sentence that names the network nearest to the budget."""
         costs = []
         for values in _combinations(costly, [p.values.values() for p in costly]):
             try:

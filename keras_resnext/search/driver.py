@@ -1,7 +1,7 @@
-"""Running a search on any number of machines that share its folder.
+"""Running a search in any number of processes, on machines that share its folder.
 
-There is no chief: every process takes the folder's lock, tells KerasTuner's oracle which trials
-have finished, asks it for a trial and saves its state, so that any process may be killed.
+There is no chief: each process takes the folder's lock, asks KerasTuner's oracle for a trial and
+saves its state, so that any of them may be killed.
 """
 
 import functools

@@ -1,8 +1,7 @@
-"""The folder of a search, through which all its processes, on all machines, communicate.
+"""The folder of a search, through which all its processes communicate.
 
-`state.json`, the oracle's state, is replaced atomically under the lock. A trial is `trials/ID` with
-`trial.json`, the folders of its runs and, once it has finished, `result.json`. The operating system
-releases a trial's lock when its process ends, so that another may resume it.
+`state.json` is replaced atomically, under the lock. A trial that has no `result.json`, and whose
+lock is free because its process was killed, may be resumed by any other.
 """
 
 import os

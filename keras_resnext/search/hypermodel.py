@@ -18,8 +18,6 @@ from keras_resnext.training.recipe import Recipe
 class ResNeXtHyperModel(keras_tuner.HyperModel):
     """The networks of a space, for KerasTuner's own tuners.
 
-    `keras_resnext.search` does not need it.
-
     Args:
         space: `Space` to search.
         dataset: `Dataset` from `load_dataset`, for whose images and classes networks are built.

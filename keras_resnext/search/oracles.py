@@ -1,7 +1,6 @@
 """KerasTuner's oracles, restricted to new networks of a space within its budget.
 
-Their state is saved as a whole, since KerasTuner's `save` writes several files one by one and omits
-the position of a grid search. All uses of KerasTuner's private names are in this file.
+All uses of KerasTuner's private names are in this file.
 """
 
 import itertools
@@ -68,7 +67,7 @@ class _OnSpace:
         return not self.candidates.valid(values) or super()._duplicate(values)
 
     def save(self) -> None:
-        """Do nothing: see `state_of`."""
+        """Do nothing, since the state is saved as a whole: see `state_of`."""
 
     def _save_trial(self, trial: Trial) -> None:
         pass

@@ -1,8 +1,4 @@
-"""The pictures of a search's report, drawn without Matplotlib's global state.
-
-Each takes rows of completed trials, as in trials.csv (`best_so_far`: of all that ended), and
-returns a figure, or None if there is too little to draw.
-"""
+"""The pictures of a search's report; None if there is too little to draw."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -178,7 +174,6 @@ def _groups(x: np.ndarray) -> list[np.ndarray]:
 
 
 def _places(rows: Sequence[Mapping], name: str) -> np.ndarray:
-    """Return the values of a hyperparameter, scaled to an axis from 0 to 1."""
     values = [row[name] for row in rows]
     if not all(_is_number(value) for value in values):
         texts = sorted({str(value) for value in values})

@@ -42,13 +42,7 @@ def hyperparameters(spec: Mapping) -> dict:
 
 
 def front(rows: Sequence[Mapping]) -> list[Mapping]:
-    """Return the rows that no other beats in both accuracy and images per second.
-
-    Example:
-    >>> rows = [{"top1": a, "images_per_second": s} for a, s in ((0.9, 10), (0.8, 20), (0.8, 15))]
-    >>> [(row["top1"], row["images_per_second"]) for row in front(rows)]
-    [(0.9, 10), (0.8, 20)]
-    """
+    """Return the rows that no other beats in both accuracy and images per second."""
     measured = [r for r in rows if r["top1"] is not None and r["images_per_second"] is not None]
     measured.sort(key=lambda r: (r["images_per_second"], r["top1"]), reverse=True)
     unbeaten = []

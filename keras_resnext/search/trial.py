@@ -1,7 +1,6 @@
 """One trial of a search, in its own process: `python -m keras_resnext.search.trial FOLDER`.
 
-It ends with its standard input, and so with the process that started it, or by an alarm at its time
-limit, which also interrupts long operations.
+It ends with the process that started it, or by an alarm at its time limit.
 """
 
 import argparse

@@ -43,7 +43,15 @@ def loop(
     interrupted = False
     try:
         with run.callbacks.stop, run.callbacks.average:
-            run.train()
+            if run.position.step:
+                # Keras makes the metrics with the first batch: their sums are restored after that.
+                run.trained.evaluate(run.test.take(1), verbose=0)
+            if run.position.step == plan.steps:
+                run.end_epoch()
+            for first, last in run.segments():
+                run.fit(first, last)
+                if run.trained.stop_training:
+                    break
     except KeyboardInterrupt:
         if not run.callbacks.stop.steps and not plan.checkpoint:
             run.leave_nothing()
@@ -80,18 +88,7 @@ class _Loop:
             text = f"nothing is left to train: all {epochs} epochs are done"
         self.console.print(text, highlight=False)
 
-    def train(self) -> None:
-        if self.position.step:
-            # Keras makes the metrics with the first batch: their sums are restored after that.
-            self.trained.evaluate(self.test.take(1), verbose=0)
-        if self.position.step == self.plan.steps:
-            self._end_epoch()
-        for first, last in self._segments():
-            self._fit(first, last)
-            if self.trained.stop_training:
-                break
-
-    def _segments(self) -> Iterator[tuple[int, int]]:
+    def segments(self) -> Iterator[tuple[int, int]]:
         """Yield the epochs of each call of `fit`: the rest of a begun one, then all the others."""
         epoch, epochs = self.position.epoch, self.plan.recipe.epochs
         if self.position.step:
@@ -100,7 +97,7 @@ class _Loop:
         if epoch < epochs:
             yield epoch, epochs
 
-    def _fit(self, first: int, last: int) -> None:
+    def fit(self, first: int, last: int) -> None:
         """Train on batches that are those of all these epochs, one after the other."""
         step = self.position.step
         batches = assemble(self.training, last, (first, step))
@@ -119,7 +116,7 @@ class _Loop:
             verbose=0,
         )
 
-    def _end_epoch(self) -> None:
+    def end_epoch(self) -> None:
         """Test and write, after an interruption between the last step of an epoch and its test."""
         average = [self.callbacks.average]
         tested = self.trained.evaluate(self.test, callbacks=average, verbose=0, return_dict=True)

@@ -109,8 +109,8 @@ MUTATIONS = (
     ),
     Mutation(
         file=TRAINING + "loop.py",
-        old="            self._end_epoch()\n",
-        new="            pass\n",
+        old="                run.end_epoch()\n",
+        new="                pass\n",
         tests=TESTS + "test_resume.py -k ctrl_c_in_a_test",
     ),
     Mutation(
