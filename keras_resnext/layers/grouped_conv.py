@@ -1,4 +1,4 @@
-"""Grouped convolution, the split-transform-merge of ResNeXt, as fast as the machine has it."""
+"""Grouped convolution, the split-transform-merge of ResNeXt, as fast as the machine allows."""
 
 import math
 from collections.abc import Callable

@@ -17,16 +17,10 @@ if TYPE_CHECKING:
 
 
 class Place(NamedTuple):
-    """Where a block stands: what it has to know besides the configuration.
+    """Where a block stands: what it needs to know besides the configuration.
 
-    Attributes:
-        name: str, what the names of its layers begin with.
-        planes: int, its width, see `ResNetConfig.filters`.
-        strides: int, its stride.
-        projects: bool, whether its shortcut has a convolution even where the shapes agree.
-        activates: bool, whether it ends in an activation.
-        drop_path: float, its rate of stochastic depth.
-        drop_block: float, the scale of DropBlock's seeds, 0 for no DropBlock.
+    `projects` asks for a convolution on the shortcut even if the shapes agree; `drop_block` is the
+    scale of DropBlock's seeds, 0 for no DropBlock.
     """
 
     name: str
@@ -39,15 +33,7 @@ class Place(NamedTuple):
 
 
 class Middle(NamedTuple):
-    """What the 3x3 convolution of a block has to be, or what replaces it with norm and ReLU.
-
-    Attributes:
-        name: str, the name of its layer.
-        width: int, its channels.
-        strides: int, its stride.
-        groups: int, its groups.
-        drop_block: float, as in `Place`.
-    """
+    """What is asked of a block's 3x3 convolution with norm and ReLU, or of its replacement."""
 
     name: str
     width: int
@@ -232,7 +218,7 @@ class Block:
 
 
 def nearest_width(target: int, cost: Callable[[int], int]) -> int:
-    """Return the width, at least 1, whose cost is nearest to the target; it rises with it."""
+    """Return the width, at least 1, whose cost, which rises with it, is nearest to the target."""
     width = 1
     while cost(width + 1) <= target:
         width += 1
@@ -240,14 +226,14 @@ def nearest_width(target: int, cost: Callable[[int], int]) -> int:
 
 
 def _separable_width(planes: int, d: int, groups: int) -> int:
-    """At the cost of a bottleneck: 9 multiply-adds per channel, and one per pair of them."""
+    """Match the cost of a bottleneck: 9 multiply-adds per channel, and one per pair of channels."""
     ends = 8 * planes
     target = groups * d * (ends + 9 * d)
     return nearest_width(target, lambda width: width * (ends + 9 + width))
 
 
 def _multi_kernel_width(planes: int, d: int, groups: int) -> int:
-    """At the cost of a bottleneck: half of the groups take 25 multiply-adds per pair, half 9."""
+    """Match the cost of a bottleneck: 25 multiply-adds per pair in half of the groups, else 9."""
     ends = 8 * planes
     target = groups * d * (ends + 9 * d)
     return groups * nearest_width(target, lambda width: groups * width * (ends + 17 * width))

@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds of any Keras model, counted by walking it."""
+"""Parameters and multiply-adds of any Keras model."""
 
 import contextlib
 import functools
@@ -60,7 +60,7 @@ def complexity(model: keras.Model, input_shape: tuple[int, ...] | None = None) -
 
 
 class _ShapesOnly(keras.Operation):
-    """Runs a layer as its backend traces it: everything in it is called, nothing is computed."""
+    """Runs a layer as its backend traces it: all inner layers are called, nothing is computed."""
 
     def __init__(self, layer: keras.Layer):
         super().__init__()
@@ -74,7 +74,7 @@ class _ShapesOnly(keras.Operation):
 
 
 def _knows_its_shape(layer: keras.Layer) -> bool:
-    """Return whether it is a single layer whose output shape is known without running it."""
+    """Return whether this is a single layer whose output shape is known without running it."""
     own = type(layer).compute_output_shape is not keras.layers.Layer.compute_output_shape
     return own and not layer._flatten_layers(include_self=False)
 
@@ -118,7 +118,7 @@ def _separable(layer: keras.Layer, inputs: Any, outputs: Any) -> int:
 
 
 def _positions(layer: keras.Layer, tensor: Any) -> int:
-    """Return how often a kernel is applied: pixels of a map, rows of a dense layer's input."""
+    """Return how often a kernel is applied: at each pixel, or each row of a dense layer's input."""
     if getattr(layer, "data_format", "channels_last") == "channels_first":
         return math.prod(tensor.shape[2:])
     return math.prod(tensor.shape[1:-1])

@@ -69,7 +69,7 @@ def _last_of_each_level(model: keras.Model) -> dict[str, tuple[keras.KerasTensor
 def _strides(model: keras.Model) -> dict[int, int]:
     """Return the product of the strides from the image to each tensor, by the tensor's id.
 
-    Sizes would not do: those of small images are rounded, and cut by layers that do not pad.
+    Sizes do not tell it: small ones are rounded, and layers without padding cut them.
     """
     graph = getattr(model, "_functional", model)
     strides_to = {}

@@ -1,4 +1,4 @@
-"""Training in less memory: activations inside the parts of a network are computed twice."""
+"""Training in less memory: parts of a network compute their activations twice."""
 
 import collections
 import itertools
@@ -122,7 +122,7 @@ def _check_single_calls(
 
 
 def _sizes(model: keras.Model, tensors: Tensors, image_size: int | None) -> dict[int, int]:
-    """Return the bytes of one image's share of each tensor, by the tensor's id."""
+    """Return the size of each tensor in bytes per image, by the tensor's id."""
     shapes = [tensor.shape for tensor in tensors]
     if any(None in tensor.shape[1:] for tensor in model.inputs):
         if image_size is None:
@@ -158,14 +158,8 @@ def _passing(
 def best_cuts(sizes: Sequence[float], passing: Mapping[int, float]) -> list[int]:
     """Return the cuts that need the least memory: for the cut tensors and the largest part.
 
-    Args:
-        sizes: list of numbers, the size of the activations of each operation.
-        passing: dict from the places of possible cuts (after how many operations, rising) to the
-            size of the tensors that pass there.
-
-    Example:
-    >>> best_cuts([3, 1, 3, 1, 3, 1], {2: 1, 4: 1})
-    [2, 4]
+    `sizes` are those of the activations of each operation, `passing` maps each possible cut (the
+    number of operations before it, rising) to the size of the tensors that pass there.
     """
     upto = np.concatenate([[0], np.cumsum(sizes)])
     places = [0, *passing, len(sizes)]

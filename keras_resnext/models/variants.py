@@ -1,7 +1,4 @@
-"""The table of named networks: one row each, with the numbers published for it.
-
-Nothing here imports Keras, so that the table can be listed at once.
-"""
+"""The table of named networks with their published numbers. Nothing here imports Keras."""
 
 import dataclasses
 import fnmatch
@@ -66,12 +63,12 @@ def _v2(config: ResNetConfig) -> ResNetConfig:
 
 
 def _d(config: ResNetConfig) -> ResNetConfig:
-    """Return it with the tweaks of ResNet-D: three 3x3 in the stem, an average in strided shortcuts."""
+    """Return the ResNet-D: three 3x3 in the stem, an average in strided shortcuts."""
     return config.replace(stem="deep", shortcut="D")
 
 
 def _t(config: ResNetConfig) -> ResNetConfig:
-    """Return it as ResNet-D with timm's tiered stem."""
+    """Return the ResNet-D with timm's tiered stem."""
     return config.replace(stem="tiered", shortcut="D")
 
 
@@ -89,7 +86,7 @@ def _big_little(config: ResNetConfig, alpha: int = 2, beta: int = 4) -> ResNetCo
 
 
 def _assembled(config: ResNetConfig, alpha: int = 2, beta: int = 4) -> ResNetConfig:
-    """Return it with Big-Little, selective kernels and blur, trained as the assembled paper trains them."""
+    """Return it with Big-Little, selective kernels and blur, as in the assembled paper."""
     return _big_little(config, alpha, beta).replace(
         attention="sk_assembled", downsample="blur", zero_gamma=True, norm_momentum=0.997
     )
@@ -261,15 +258,7 @@ ALIASES = {
 
 
 def get(name: str) -> Variant:
-    """Return the row called `name`, in upper or lower case.
-
-    Raises:
-        ValueError: If the name is unknown; the nearest is named.
-
-    Example:
-    >>> get("resnext50_32x4d").name
-    'ResNeXt50'
-    """
+    """Return the row called `name`, in upper or lower case."""
     names = {known.lower(): known for known in (*VARIANTS, *ALIASES)}
     known = names.get(str(name).lower())
     if known is None:

@@ -1,4 +1,4 @@
-"""The table of published checkpoints: where they are, and the images of each. Without Keras."""
+"""The table of published checkpoints: their addresses and their images. Nothing imports Keras."""
 
 import dataclasses
 import difflib
@@ -66,7 +66,7 @@ class Checkpoint:
 
     @property
     def url(self) -> str:
-        """URL of the file; `HF_ENDPOINT` names another hub than Hugging Face's."""
+        """URL of the file; `HF_ENDPOINT` may name another hub than Hugging Face's."""
         if self.address:
             return self.address
         hub = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
@@ -209,13 +209,7 @@ SOURCES = {row.name: row for row in (*_rows(), *_torchvision_rows())}
 
 
 def timm_network(row: Variant) -> str | None:
-    """Return timm's name for a row of our table; None if timm has no such network.
-
-    Example:
-    >>> from keras_resnext.models import variants
-    >>> timm_network(variants.get("SEResNeXt50"))
-    'seresnext50_32x4d'
-    """
+    """Return timm's name for a row of our table; None if timm has no such network."""
     name = row.name.lower()
     if name.startswith("inception"):
         name = re.sub(r"(resnet|v\d)", r"_\1", name)
@@ -228,18 +222,10 @@ def timm_network(row: Variant) -> str | None:
 
 
 def find_source(network: str, tag: str | None = None) -> Checkpoint:
-    """Return the checkpoint of a network.
-
-    Args:
-        network: str, timm's name of the network.
-        tag: str, such as `"a1_in1k"`; None or `"imagenet"` means the network's default.
+    """Return the checkpoint of timm's `network`, by default its first in `DEFAULT_TAGS`.
 
     Raises:
-        ValueError: If there is no such checkpoint, with the nearest one.
-
-    Example:
-    >>> find_source("resnet50").name
-    'resnet50.a1_in1k'
+        ValueError: If there is no such checkpoint; the message names the nearest.
     """
     tags = [row.tag for row in SOURCES.values() if row.network == network]
     if not tags:
@@ -257,7 +243,7 @@ def source_of(row: Variant, weights: str) -> Checkpoint:
     """Return the checkpoint that `weights`, a tag or `"imagenet"`, means for a row of our table.
 
     Raises:
-        ValueError: If there is none, with the nearest one.
+        ValueError: If there is none; the message names the nearest.
     """
     network = timm_network(row)
     if network is None:
