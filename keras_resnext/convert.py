@@ -25,11 +25,8 @@ def convert(
     """Write the weights of a file in another format, and return the network.
 
     The suffix of `target` decides: `.keras` or `.weights.h5` for Keras, `.safetensors` for timm,
-    which has no network in the form of keras.applications.
-
-    Raises:
-        ValueError: If a name or suffix is unknown, or the source does not fit. No file is written
-            then.
+    which has no network in the form of keras.applications. Nothing is written if `source` does not
+    fit the network `model`.
     """
     target = pathlib.Path(target)
     suffix = ".weights.h5" if target.name.endswith(".weights.h5") else target.suffix

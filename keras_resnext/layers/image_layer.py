@@ -6,7 +6,7 @@ from keras_resnext.checks import check, choice
 
 
 class ImageLayer(keras.layers.Layer):
-    """A layer on images that saves its data format, whatever Keras's is when it is loaded.
+    """A layer on images that saves its data format, so that a file does not depend on Keras's.
 
     Args:
         data_format: `"channels_last"`, `"channels_first"`, or None for Keras's data format.

@@ -65,7 +65,7 @@ class Preprocessing(ImageLayer):
         resize_fitting: bool = True,
         **kwargs,
     ) -> None:
-        # Pixels have more digits than bfloat16: nothing is cast before the end.
+        # Pixels need more digits than bfloat16 has: nothing is cast before the end.
         super().__init__(autocast=False, **kwargs)
         self.size = size
         self.crop = crop

@@ -7,7 +7,7 @@ from keras_resnext.layers import backends
 
 
 class Rematerialized(keras.layers.Layer):
-    """A model with lists of inputs and outputs that only stores its inputs in training.
+    """A model with lists of inputs and outputs that stores only its inputs in training.
 
     It is computed again for the gradient, with the same weights, batch statistics and random
     numbers (Chen et al., 2016).
@@ -22,8 +22,7 @@ class Rematerialized(keras.layers.Layer):
             return keras.tree.flatten(self.part(inputs, training=False))
         variables = self.part.non_trainable_variables
         weights = [ops.convert_to_tensor(v) for v in self.part.trainable_variables]
-        # Copies: PyTorch changes a variable in place, and the second time begins where the first
-        # did.
+        # Copies: PyTorch changes variables in place, and both times begin with the same values.
         before = [ops.copy(v) for v in variables]
         outputs, after = backends.current().rematerialize(self._run, weights, before, inputs)
         for variable, value in zip(variables, after, strict=True):

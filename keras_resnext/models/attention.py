@@ -26,8 +26,8 @@ class Attention:
             None if timm has no such network.
         output: function `(net, x, name)` that is applied to a block's output, or None.
         middle: function `(net, x, at)` that replaces the `Middle` of a block, or None.
-        problems: function from a configuration to the sentences that say why it describes no
-            network with this attention.
+        problems: function from a configuration to sentences, one for each reason why it does not
+            describe a network with this attention.
     """
 
     timm: Mapping[str, str] | None

@@ -51,8 +51,8 @@ class AuxiliaryModel(keras.Model):
 
     def train_step(self, *args) -> Any:
         """Train with all outputs."""
-        # What a call returns must not depend on its `training` argument, which it also gets
-        # as a part of another model: that one could not deal with the others.
+        # Not by the `training` argument, which a call also gets as part of another model that
+        # expects one output.
         self._in_train_step = True
         try:
             return super().train_step(*args)

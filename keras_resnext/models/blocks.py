@@ -1,7 +1,7 @@
-"""Residual blocks. Each docstring is the formula of what it makes; x is its input.
+"""Residual blocks, each described by the formula of what it makes; x is its input.
 
-A kind of block is a row of `BLOCKS`, a way to halve the image one of `DOWNSAMPLINGS`. DropBlock
-follows every norm of the last two stages if the configuration has it. Nothing here imports Keras.
+A kind of block is a row of `BLOCKS`, a way to halve the image one of `DOWNSAMPLINGS`. If DropBlock
+is on, it follows every norm of the last two stages. Nothing here imports Keras.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,7 +33,7 @@ class Place(NamedTuple):
 
 
 class Middle(NamedTuple):
-    """What is asked of a block's 3x3 convolution with norm and ReLU, or of its replacement."""
+    """The requirements for a block's 3x3 convolution with norm and ReLU, or its replacement."""
 
     name: str
     width: int
@@ -116,14 +116,14 @@ def concatenated_branches(net: Primitives, x: Map, place: Place, width: int) -> 
 
 
 def _branches(net: Primitives, x: Map, place: Place, width: int) -> list[Map]:
-    """The C branches of forms (a) and (b), each of one group."""
+    """Return the C branches of forms (a) and (b), each of one group."""
     return [
         _first_and_middle(net, x, place._replace(name=f"{place.name}_path{number}"), width, 1)
         for number in range(1, net.config.cardinality + 1)
     ]
 
 
-# The other two of the three equivalent forms of the ResNeXt block; (c) is `bottleneck` itself.
+# The ResNeXt block has three equivalent forms; (c) is `bottleneck` itself.
 BRANCHED_FORMS = {"a": summed_branches, "b": concatenated_branches}
 
 
@@ -173,17 +173,17 @@ def _in_halves(net: Primitives, x: Map, at: Middle, kernel: int, dilated: bool =
 
 
 def average_pool(net: Primitives, x: Map, strides: int, name: str) -> Map:
-    """The mean over a square, the padding of an odd border not counted."""
+    """The mean over a square, without counting the padding of an odd border."""
     return net.average_pool(x, strides, strides, name, padding="same")
 
 
 def blur_pool(net: Primitives, x: Map, strides: int, name: str) -> Map:
-    """A blur at that stride."""
+    """A blur with that stride."""
     return net.blur_pool(x, strides, name)
 
 
-# What follows the strided 3x3 of a block, which then has stride 1; None leaves it the stride.
-# None has weights: timm's names do not change.
+# What follows a block's 3x3 instead of its stride; None leaves the stride. They have no weights, so
+# timm's names do not change.
 DOWNSAMPLINGS: dict[str, Callable[..., Map] | None] = {
     "stride": None,
     "blur": blur_pool,
@@ -218,7 +218,7 @@ class Block:
 
 
 def nearest_width(target: int, cost: Callable[[int], int]) -> int:
-    """Return the width, at least 1, whose cost, which rises with it, is nearest to the target."""
+    """Return the width (at least 1) with the nearest cost to `target`; cost rises with width."""
     width = 1
     while cost(width + 1) <= target:
         width += 1

@@ -14,11 +14,7 @@ from keras_resnext.models.keras_layers import KerasLayers
 
 
 def build_features(image: keras.KerasTensor, config: NetworkConfig) -> keras.KerasTensor:
-    """Build a network from the image to its last feature map.
-
-    Raises:
-        ValueError: If the network needs to know the image size and it is left open.
-    """
+    """Build a network from the image to its last feature map."""
     if config.needs_size and None in image.shape[1:]:
         raise ValueError(
             "`auxiliary=True` needs an `input_shape` with height and width, which the dense "

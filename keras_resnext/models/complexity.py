@@ -48,7 +48,7 @@ def complexity(model: keras.Model, input_shape: tuple[int, ...] | None = None) -
                     stack.enter_context(_replaced(layer, method, counting))
             elif not _knows_its_shape(layer):
                 stack.enter_context(_replaced(layer, "compute_output_spec", _ShapesOnly(layer)))
-        # A graph finds its shapes without the backend, unless its batch size is fixed.
+        # A graph infers its shapes without the backend, unless its batch size is fixed.
         graph = hasattr(model, "operations") and model.input_shape[0] is None
         run = model.compute_output_spec if graph else _ShapesOnly(model)
         run(keras.KerasTensor((1, *shape)), training=False)
@@ -68,7 +68,7 @@ class _ShapesOnly(keras.Operation):
 
     def call(self, *args, **kwargs) -> Any:
         """Call the layer."""
-        # TensorFlow allows a name with a leading underscore only within another.
+        # TensorFlow only allows names with a leading underscore inside another scope.
         with keras.name_scope("complexity"):
             return self.layer(*args, **kwargs)
 
@@ -124,7 +124,7 @@ def _positions(layer: keras.Layer, tensor: Any) -> int:
     return math.prod(tensor.shape[1:-1])
 
 
-# A subclass stands before the class it derives from.
+# Subclasses precede their base classes.
 _COUNTERS = {
     keras.layers.Conv1DTranspose: _at_each_input,
     keras.layers.Conv2DTranspose: _at_each_input,

@@ -141,8 +141,8 @@ class ResNetConfig(NetworkConfig):
         attention_ratio: float, the reduction inside `"se"` and the selective kernels; None takes
             the published: 1/16, for `"sk_split"` in basic blocks 1/8, for `"sk_assembled"` 1/2.
         attention_bias: bool, whether squeeze-excite has biases.
-        big_little: None, or (alpha, beta): each stage but the last as a deep branch at half the
-            resolution, and one of 1/alpha of the width and 1/beta of the depth at the whole.
+        big_little: None, or (alpha, beta): each stage but the last has a deep branch at half the
+            resolution, and one of 1/alpha of the width and 1/beta of the depth at full resolution.
         preactivation: bool, whether normalization and activation come before each convolution
             (ResNet V2).
         zero_gamma: bool, whether each block's last batch norm starts at zero, so that the block

@@ -1,4 +1,4 @@
-"""What a network knows of its use: its preprocessing and the names of its classes."""
+"""The description of a network: its preprocessing and the names of its classes."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence

@@ -9,7 +9,7 @@ import keras_resnext.layers as own
 from keras_resnext.models.primitives import Primitives, Size
 
 Tensor = keras.KerasTensor
-# Objects, because Keras takes its time over a name, and a deep network has thousands.
+# Instances: Keras is slow to look up a name, and a deep network has thousands.
 _ZEROS, _ONES = keras.initializers.Zeros(), keras.initializers.Ones()
 
 

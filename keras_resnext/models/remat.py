@@ -24,10 +24,8 @@ def remat_model(model: keras.Model, image_size: int | None = None) -> keras.Mode
 
     The network is cut into parts. Each but the last stores only its inputs for the backward pass
     and is computed again there; the cuts are those that need the least memory. A step computes
-    about a third more. Gradients are the same up to rounding, batch statistics and random numbers
-    are the same.
-
-    Train the returned model and save `model`: they share their weights.
+    about a third more. Gradients agree up to rounding; batch statistics and random numbers are
+    the same. Train the returned model and save `model`: they share their weights.
 
     Args:
         model: functional `keras.Model` that calls each of its layers once.
@@ -75,7 +73,7 @@ def _in_parts(model: keras.Model, image_size: int | None) -> keras.Model:
     else:
         outputs = outputs if len(outputs) > 1 else outputs[0]
         trained = keras.Model(inputs, outputs, name=model.name)
-    # By the policy `compile` decides whether the loss is scaled.
+    # `compile` decides by the policy whether to scale the loss.
     trained.dtype_policy = model.dtype_policy
     return trained
 

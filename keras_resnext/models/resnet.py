@@ -10,7 +10,7 @@ from keras_resnext.models.stems import STEM_POOLS, stem
 if TYPE_CHECKING:
     from keras_resnext.models.config import ResNetConfig
 
-# The scale of DropBlock's seeds in the last stages (Lee et al., 2020, section 3.2).
+# Factors of the chance of DropBlock's seeds in the last stages (Lee et al., 2020, section 3.2).
 DROP_BLOCK_SCALES = (0.25, 1.0)
 
 

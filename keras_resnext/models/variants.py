@@ -18,10 +18,10 @@ class Variant:
         name: str, the name of its function in `keras_resnext`.
         config: `NetworkConfig` that describes it.
         trainable: int, trainable parameters with the default number of classes.
-        total: int, those and the batch norm's statistics, what Keras's `count_params()` returns.
+        total: int, all parameters, as Keras's `count_params()` returns them.
         gmacs: float, 10**9 multiply-adds of convolutions and classifier at the default size.
         top1_error: float, published top-1 error in percent: of ten crops in He 2015, else of one
-            (CIFAR-10's for 32x32 nets).
+            (CIFAR-10's for the networks of 32x32 images).
         top5_error: float, the same for top-5.
         paper: str, first author and year of the paper that reports it.
         input_size: int, default height and width of the image, in pixels.
@@ -139,7 +139,7 @@ _SZEGEDY15, _SZEGEDY16 = "Szegedy 2015", "Szegedy 2016"
 # fmt: off
 _ROWS = (
     # name, configuration, trainable, total, GMAC, top-1 and top-5 error in percent, paper
-    # The ResNets' errors are those that the ResNeXt paper measured, of one crop, where it has them.
+    # Errors of ResNets are those of the ResNeXt paper, of one crop, if it reports them.
     Variant("ResNet18", _BASIC18, 11_689_512, 11_699_112, 1.814, 27.88, None, _HE15),
     Variant("ResNet34", _BASIC34, 21_797_672, 21_814_696, 3.664, 24.52, None, _HE15),
     Variant("ResNet50", _DEPTH50, 25_557_032, 25_610_152, 4.089, 23.9, None, _XIE17),

@@ -28,9 +28,6 @@ def fetch(url: str, name: str, sha256: str | None = None) -> pathlib.Path:
 
     Interrupted downloads are resumed, and of several processes only one downloads. `sha256` may be
     the first digits of the hash; None means the hash that the Hugging Face hub sends.
-
-    Raises:
-        DownloadError: If there is no network, the server refuses, or the hash is wrong or unknown.
     """
     import filelock
 

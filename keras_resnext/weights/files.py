@@ -94,11 +94,7 @@ Weights = KerasFile | ApplicationsFile | Tensors
 
 
 def find_weights(weights: str | pathlib.Path | Weights | None, row: Variant) -> Weights | None:
-    """Return the weights that the argument of an application names, downloading a tag.
-
-    Raises:
-        ValueError: If it is neither a file nor a tag of a checkpoint of `row`.
-    """
+    """Return the weights that the argument of an application names, downloading a tag's."""
     if weights is None or isinstance(weights, Weights):
         return weights
     path = pathlib.Path(weights).expanduser()
@@ -138,11 +134,7 @@ def given_tensors(
 
 
 def weights_in(path: str | pathlib.Path) -> Weights:
-    """Return the weights in a file, recognized by its first bytes, whatever its name.
-
-    Raises:
-        ValueError: If the file holds no weights, or is damaged or missing.
-    """
+    """Return the weights in a file, recognized by its first bytes, whatever its name."""
     path = pathlib.Path(path).expanduser()
     if h5py.is_hdf5(path):
         layers = keras_names.read_layers(path)

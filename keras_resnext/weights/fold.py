@@ -13,8 +13,8 @@ from keras_resnext.models.auxiliary import AuxiliaryModel
 from keras_resnext.models.builders import undisturbed
 from keras_resnext.models.description import image_inputs_like
 
-# Linear layers, with the number of the last axes of their kernel that count the outputs. Not their
-# subclasses, which may do more.
+# Linear layers (not their subclasses, which may do more), with how many of the last axes of their
+# kernel count the outputs.
 _OUTPUT_AXES = {
     GroupedConv2D: 1,
     layers.DepthwiseConv1D: 2,
@@ -122,7 +122,7 @@ class _Clones:
             if layer not in self.models:
                 self.models[layer] = self.of_model(layer)
             return self.models[layer]
-        if layer in self.made:  # for another of the models
+        if layer in self.made:  # shared with another of the models
             return self.made[layer]
         if layer in self.folded:
             clone = layers.Identity(name=layer.name, dtype=layer.dtype_policy)
@@ -150,7 +150,7 @@ class _Clones:
 def _foldable(model: keras.Model) -> Iterator[tuple[keras.Operation, keras.Operation]]:
     """Yield each layer that a batch norm can be folded into, with that batch norm."""
     graphs = _graphs(model)
-    # A node may be part of several models, and a layer be called in one and normalized in another.
+    # Models may share nodes, and a layer may be called in one and normalized in another.
     nodes = {id(node): node for graph in graphs for node in _calls(graph)}.values()
     makers = _makers(nodes)
     calls = collections.Counter(node.operation for node in nodes)

@@ -121,7 +121,7 @@ def _fields(match: re.Match, blocks: Sequence[int] | None) -> dict:
         fields["shortcut"] = "D"
     kind = match["attention"]
     if kind == "sk":
-        # In timm the grouped ones see the whole input, the others half of it in each branch.
+        # In timm both branches of a ResNeXt see the whole input, those of others half of it.
         fields["attention"] = "sk" if match["x"] else "sk_split"
     elif kind:
         fields["attention"] = kind

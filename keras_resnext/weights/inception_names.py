@@ -33,7 +33,7 @@ _V3 = {
     "branch3x3dbl_3a branch3x3dbl_3b branch_pool",
 }
 
-# The rest number the branches and the layers of those that have several.
+# The other networks number the branches, and the layers of a branch that has several.
 _NUMBERED = {
     "a": "branch0 branch1.0 branch1.1 branch2.0 branch2.1 branch2.2 branch3.1",
     "double_3x3": "branch0 branch1.0 branch1.1 branch2.0 branch2.1 branch2.2 branch3.1",
@@ -130,7 +130,7 @@ def keras_layers(config: InceptionConfig, theirs: Iterable[str]) -> dict[str, st
         names |= zip((f"{name}{suffix}" for name in ours), numbered, strict=False)
     for name in theirs:
         if block := re.fullmatch(r"block(35|17|8)_(\d+)_conv", name):
-            # The first module of a stage is no block.
+            # The first module of a stage is not numbered as a block.
             stage = {"35": 2, "17": 3, "8": 4}[block[1]]
             names[f"stage{stage}_block{int(block[2]) + 1}_expansion"] = name
     return names

@@ -11,7 +11,7 @@ from keras_resnext.models.config import NetworkConfig
 from keras_resnext.models.inception_config import InceptionConfig
 from keras_resnext.weights import inception_names
 
-# What the residual networks of keras.applications have instead of our defaults.
+# Fields in which the residual networks of keras.applications differ from our defaults.
 _V1 = {"use_bias": True, "stride_on": "1x1", "norm_epsilon": 1.001e-5}
 _V2 = {"use_bias": True, "norm_epsilon": 1.001e-5}
 _PARTS = {"shortcut": "0_conv", "shortcut_norm": "0_bn", "preact_norm": "preact_bn"}
@@ -51,11 +51,7 @@ def keras_layer(name: str) -> str:
 
 
 def read_layers(path: str | os.PathLike) -> dict[str, list[np.ndarray]]:
-    """Return the arrays of each layer in a file of keras.applications or of Keras 3's weights.
-
-    Raises:
-        ValueError: If the file is damaged or has another layout.
-    """
+    """Return the arrays of each layer in a file of keras.applications or of Keras 3's weights."""
     try:
         with h5py.File(path) as file:
             return _published(file) or _keras3(file)

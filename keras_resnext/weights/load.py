@@ -27,11 +27,8 @@ def load_tensors(
 ) -> None:
     """Load the tensors of timm's (or torchvision's) network of the same kind into a network.
 
-    If `strict`, every weight needs a tensor and every tensor a weight (except the classifier's, if
-    the model has no top); otherwise what does not fit stays unchanged.
-
-    Raises:
-        ValueError: If something does not fit, with a table of it. No weight has been changed then.
+    If `strict` and a weight has no tensor or a tensor no weight (except the classifier's, if the
+    model has no top), nothing is changed and an error lists them. Otherwise only what fits is loaded.
     """
     slots = [(timm_name(v.path, config), v.path, tuple(v.shape), v) for v in model.weights]
     slots = [slot for slot in slots if slot[0] is not None]
@@ -56,8 +53,7 @@ def load_layers(
 ) -> None:
     """Load the weights of keras.applications' network of the same kind into a network.
 
-    Raises:
-        ValueError: If something does not fit, with a table of it. No weight has been changed then.
+    If something does not fit, nothing is changed and an error lists it.
     """
     own = [layer for layer in model.layers if layer.weights]
     names = keras_layers(config, [layer.name for layer in own], layers)

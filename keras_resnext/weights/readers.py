@@ -16,9 +16,6 @@ def read_tensors(source: str | pathlib.Path | Mapping[str, Any]) -> dict[str, np
 
     Half precision is widened to float32; prefixes of wrappers (`module.`) and counters of batches
     are removed.
-
-    Raises:
-        ValueError: If the file is missing, empty, truncated, of an unknown kind, or holds code.
     """
     if isinstance(source, dict):
         return _clean(source, "the given dict")

@@ -25,7 +25,7 @@ _WEIGHTS = {
     "moving_mean": "running_mean",
     "moving_variance": "running_var",
 }
-# The fields whose rows name layers, each with its table; a later row replaces names of an earlier.
+# Tables whose rows name layers, by field; a later row replaces names of an earlier one.
 TABLES = {"stem": STEMS, "block": BLOCKS, "shortcut": SHORTCUTS, "attention": ATTENTIONS}
 
 
@@ -33,9 +33,6 @@ def timm_name(path: str, config: NetworkConfig) -> str | None:
     """Return timm's name of a weight: `layer2.0.bn2.weight` for `stage2_block1_conv2_norm/gamma`.
 
     None if timm has no tensor for it (the step of DropBlock, auxiliary classifiers).
-
-    Raises:
-        ValueError: If timm has no such network.
     """
     layer, weight = path.rsplit("/", 1)
     if weight not in _WEIGHTS:
@@ -69,11 +66,7 @@ def _rows(config: ResNetConfig) -> Mapping[str, str]:
 
 
 def from_torch(tensor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return PyTorch's tensor with our order of axes; a 1x1 convolution may be a dense layer here.
-
-    Raises:
-        ValueError: If the result does not have that shape.
-    """
+    """Return PyTorch's tensor with our axes; a 1x1 convolution may be a dense layer here."""
     if tensor.ndim == 4 and len(shape) == 2 and tensor.shape[2:] == (1, 1):
         tensor = tensor[:, :, 0, 0]
     order = {4: (2, 3, 1, 0), 3: (2, 1, 0), 2: (1, 0), 1: (0,), 0: ()}[tensor.ndim]

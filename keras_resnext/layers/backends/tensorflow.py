@@ -16,8 +16,8 @@ from tensorflow.python.ops import control_flow_util
 from keras_resnext.processor import is_x86, processor_flags
 
 _LAYOUTS = {"channels_last": "NHWC", "channels_first": "NCHW"}
-# oneDNN takes the weight gradient of a group in tiles of as many channels as fit into a register of
-# the processor in float32, full or not.
+# oneDNN computes the weight gradient of a group in tiles, full or not, of as many channels as fit
+# into a register of the processor in float32.
 _GRADIENT_TILE = 16 if "avx512f" in processor_flags() else 8
 
 
@@ -57,7 +57,7 @@ def native_groups_are_fast(x: Tensor) -> bool:
 
 
 def _has_onednn_for(x: Tensor) -> bool:
-    """Return whether oneDNN computes `x`; half precision is emulated in float32, if at all."""
+    """Return whether oneDNN can compute `x`; half precision is emulated in float32, if at all."""
     return has_onednn("float64" if x.dtype == tf.float64 else "float32")
 
 
@@ -209,7 +209,7 @@ def _matrix_product_kernel_gradient(x: Tensor, kernel_shape: Sequence[int], dy: 
     """Return the gradient of a 1x1 convolution as a matrix product, without reordered copies."""
     x = tf.reshape(x, (-1, kernel_shape[2]))
     dy = tf.reshape(dy, (-1, kernel_shape[3]))
-    if kernel_shape[2] <= kernel_shape[3]:  # the operand to be transposed is the smaller
+    if kernel_shape[2] <= kernel_shape[3]:  # the smaller operand is transposed
         product = tf.matmul(x, dy, transpose_a=True)
     else:
         product = tf.transpose(tf.matmul(dy, x, transpose_a=True))
