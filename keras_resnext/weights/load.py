@@ -28,7 +28,7 @@ def load_tensors(
     """Load the tensors of timm's (or torchvision's) network of the same kind into a network.
 
     If `strict` and a weight has no tensor or a tensor no weight (except the classifier's, if the
-    model has no top), nothing is changed and an error lists them. Otherwise only what fits is loaded.
+    model has no top), nothing is changed and an error lists them. Otherwise what fits is loaded.
     """
     slots = [(timm_name(v.path, config), v.path, tuple(v.shape), v) for v in model.weights]
     slots = [slot for slot in slots if slot[0] is not None]
