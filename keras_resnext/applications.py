@@ -221,7 +221,7 @@ def preprocessing(name: str | keras.Model, training: bool = False) -> Preprocess
 def _describe_published(network: keras.Model, source: Any) -> None:
     """Write the transform of a checkpoint, at the size of its input, into a network.
 
-    A transform makes squares. If the input is no square, only the class names are written.
+    A transform makes squares: if the input is not square, only the class names are written.
     """
     if source is None or not can_be_described(network):
         return
@@ -265,7 +265,7 @@ def _check(classes: int, pooling: str | None, activation: str | Callable | None)
 def _input_shape(
     shape: Any, tensor: keras.KerasTensor | None, default_size: int, config: NetworkConfig
 ) -> tuple[int | None, ...]:
-    """Return the shape of the images; check that a pixel is left of them at the end."""
+    """Return the shape of the images, after checking that a pixel is left of them at the end."""
     first = keras.config.image_data_format() == "channels_first"
     if tensor is not None:
         shape = tuple(tensor.shape[1:])
@@ -323,7 +323,7 @@ def _build(
     pooling: str | None,
     name: str,
 ) -> keras.Model:
-    """Return the network; `classifier` makes its last layer, or is None to leave out the top."""
+    """Return the network; without a `classifier`, which makes its last layer, it has no top."""
     x = build_features(image, config)
     if classifier:
         x = layers.GlobalAveragePooling2D(name="avg_pool")(x)

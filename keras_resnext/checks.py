@@ -1,13 +1,4 @@
-"""Rules for arguments: "an integer of at least 1" and its kin, as values.
-
-A rule can stand in a table beside the field that it is for, or be checked on the spot. Nothing here
-imports Keras.
-
-Example:
->>> check("epochs", 0, integer(least=1))
-Traceback (most recent call last):
-ValueError: Invalid value for `epochs`. Expected an integer of at least 1. Received: epochs=0
-"""
+"""Rules for arguments, such as `integer(1)`, to check or to list. Nothing here imports Keras."""
 
 import math
 from collections.abc import Callable, Collection, Mapping
@@ -18,13 +9,9 @@ from keras_resnext.errors import unknown
 
 @dataclass(frozen=True)
 class Rule:
-    """What a value has to be.
+    """A condition on a value, and what to expect as it follows "Expected" in a message.
 
-    Args:
-        expected: str, what would do, as it follows "Expected" in a sentence.
-        holds: Function from a value of any type to whether it follows the rule.
-        names: Collection of str, the valid names if the rule is a choice among them. A wrong name
-            is then answered with the nearest of these.
+    `names` are the valid names of a choice, the nearest of which a message suggests.
     """
 
     expected: str
@@ -35,13 +22,10 @@ class Rule:
 def check(name: str, value: object, rule: Rule) -> None:
     """Raise a `ValueError` unless a value follows a rule.
 
-    Args:
-        name: str, the name of the argument or field.
-        value: The value that was given for it.
-        rule: `Rule`.
-
-    Raises:
-        ValueError: If the value does not follow the rule.
+    Example:
+    >>> check("epochs", 0, integer(least=1))
+    Traceback (most recent call last):
+    ValueError: Invalid value for `epochs`. Expected an integer of at least 1. Received: epochs=0
     """
     if rule.holds(value):
         return
@@ -53,21 +37,13 @@ def check(name: str, value: object, rule: Rule) -> None:
 
 
 def check_fields(instance: object, rules: Mapping[str, Rule]) -> None:
-    """Check the attributes of an object that a table has rules for.
-
-    Args:
-        instance: Object with an attribute for each name in `rules`.
-        rules: Mapping from str, the name of an attribute, to its `Rule`.
-
-    Raises:
-        ValueError: If a value does not follow its rule.
-    """
+    """Check the attributes of an object that a table has rules for."""
     for name, rule in rules.items():
         check(name, getattr(instance, name), rule)
 
 
 def integer(least: int | None = None, most: int | None = None) -> Rule:
-    """Return the rule for an integer between two bounds, which are both allowed."""
+    """Return the rule for an integer between two bounds, both inclusive."""
     return Rule(
         f"an integer{_bounds(least, most)}",
         lambda value: _is_integer(value) and _within(value, least, most),
@@ -94,12 +70,7 @@ def number(
     above: float | None = None,
     below: float | None = None,
 ) -> Rule:
-    """Return the rule for a finite number; `above` and `below` are bounds that it must not reach.
-
-    Example:
-    >>> number(0, below=1).expected
-    'a number of at least 0 and below 1'
-    """
+    """Return the rule for a finite number; `above` and `below` are exclusive bounds."""
     return Rule(
         f"a number{_bounds(least, most, above, below)}",
         lambda value: (

@@ -22,23 +22,11 @@ def convert(
     classes: int | None = None,
     **overrides,
 ) -> keras.Model:
-    """Write the weights of a file in another format.
+    """Write the weights of a file in another format, and return the network.
 
-    Args:
-        source: path, a safetensors or PyTorch file with timm's or torchvision's names, an `.h5`
-            file of keras.applications, or a `.keras` file of this package.
-        target: path, `.keras` or `.weights.h5` for Keras, `.safetensors` for timm, which has no
-            network in the form of keras.applications.
-        model: str, name of the network in the table of this package or in timm.
-        classes: int or None, number of classes; None means the source's.
-        **overrides: Fields of the configuration to change.
-
-    Returns:
-        The `keras.Model` that was written.
-
-    Raises:
-        ValueError: If a name or suffix is unknown, or the source does not fit; no file is
-            written then.
+    The suffix of `target` decides: `.keras` or `.weights.h5` for Keras, `.safetensors` for timm,
+    which has no network in the form of keras.applications. Nothing is written if `source` does not
+    fit the network `model`.
     """
     target = pathlib.Path(target)
     suffix = ".weights.h5" if target.name.endswith(".weights.h5") else target.suffix

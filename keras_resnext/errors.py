@@ -1,21 +1,11 @@
-"""The sentences of an error: what was given, what would do, and the nearest valid name."""
+"""Messages of errors: what was given, what is valid, and the nearest valid name."""
 
 import difflib
 from collections.abc import Iterable
 
 
 def unknown(kind: str, name: object, valid: Iterable[object]) -> str:
-    """Return the message for a name that is not among the valid ones.
-
-    Args:
-        kind: str, what the name is of, such as "model".
-        name: The name that was given.
-        valid: Iterable of the names that exist.
-
-    Example:
-    >>> unknown("model", "ResNeXt51", ["ResNet50", "ResNeXt50"])
-    'Unknown model "ResNeXt51". Did you mean "ResNeXt50"?'
-    """
+    """Return a message such as `Unknown model "ResNeXt51". Did you mean "ResNeXt50"?`."""
     names = [str(v) for v in valid]
     by_lower = {known.lower(): known for known in names}
     near = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.5)
@@ -24,7 +14,7 @@ def unknown(kind: str, name: object, valid: Iterable[object]) -> str:
     return f'Unknown {kind} "{name}". Valid: {", ".join(names)}.'
 
 
-def one_of(argument, value, valid):
+def one_of(argument: str, value: object, valid: Iterable[object]) -> None:
     """Raise a ValueError unless `value` is one of `valid`."""
     if not any(value is v or (isinstance(value, str) and value == v) for v in valid):
         choices = ", ".join(repr(v) for v in valid)
@@ -32,4 +22,4 @@ def one_of(argument, value, valid):
 
 
 class DownloadError(ValueError):
-    """A file that could not be loaded from the network; it says what to do."""
+    """A file could not be downloaded; the message says what to do."""

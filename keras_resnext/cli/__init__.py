@@ -1,9 +1,7 @@
 """The `keras-resnext` command: parsing and printing only.
 
-Keras, TensorFlow, NumPy and Matplotlib are imported within the functions that run a sub-command,
-after everything that can be checked without them: `--help` and a mistyped name answer at once.
-A module has the commands of one subject, each with a function that adds its arguments to a parser
-and one that runs it; its `COMMANDS` are their rows of the table.
+Functions that run a sub-command import Keras, TensorFlow, NumPy and Matplotlib themselves, after
+all checks that need none of them: `--help` and a mistyped name respond at once.
 """
 
 import argparse
@@ -20,15 +18,10 @@ from keras_resnext.version import __version__
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command.
+    """Run the command, by default with the arguments of this process, and return its exit code.
 
-    Args:
-        arguments: sequence of str, arguments after the program's name; None means those of this
-            process.
-
-    Returns:
-        The exit code: 0, 1 if training diverged, an image was unreadable or a file could not be
-        written, 2 for wrong arguments, 130 after Ctrl-C.
+    1 if training diverged, an image was unreadable or a file could not be written, 2 for wrong
+    arguments, 130 after Ctrl-C.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     options = build_parser().parse_args(arguments)
@@ -66,7 +59,7 @@ class Parser(argparse.ArgumentParser):
     def parse_args(
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> argparse.Namespace:
-        """Parse all arguments, or exit with the nearest name of an unknown one."""
+        """Parse all arguments, or exit with the nearest name for an unknown one."""
         options, rest = self.parse_known_args(args, namespace)
         if rest:
             parser = options.parser

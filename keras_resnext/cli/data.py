@@ -52,7 +52,7 @@ def _pipeline_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _parsed(options: argparse.Namespace) -> dict:
-    """Read what `_pipeline_arguments` adds, before anything heavy is imported."""
+    """Parse what `_pipeline_arguments` adds, before anything heavy is imported."""
     augmentation = options.augmentation and parse_augmentation(options.augmentation)
     return {"augmentation": augmentation, "mixing": parse_mixing(options.mixing)}
 
@@ -87,7 +87,7 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _caption(label: "np.ndarray", names: Sequence[str]) -> str:
-    """Return the classes of a label, by weight if there are several."""
+    """Return the names of a label's classes, with their weights if there are several."""
     strongest = [int(number) for number in label.argsort()[::-1][:4] if label[number] > 0.005]
     if len(strongest) == 1:
         return names[strongest[0]]
@@ -101,7 +101,7 @@ def _check_arguments(parser: argparse.ArgumentParser) -> None:
 def _check(options: argparse.Namespace) -> int:
     from keras_resnext.data.datasets import load_dataset
 
-    # The size plays no part here, and images may differ in it.
+    # Any size will do here, and images may differ in size.
     dataset = load_dataset(options.data, options.image_size or 224, options.seed, "skip")
     with quiet_tensorflow():
         from keras_resnext.data.audit import audit_dataset
@@ -164,7 +164,7 @@ def _pack(options: argparse.Namespace) -> int:
 
 @contextmanager
 def _progress(title: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar; what is yielded takes the number of things done and of all."""
+    """Show a bar, and yield a function of the numbers of completed and of all things."""
     from rich.progress import Progress
 
     with Progress() as bar:

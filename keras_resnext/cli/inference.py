@@ -1,4 +1,4 @@
-"""predict, export, benchmark and convert."""
+"""The commands `predict`, `export`, `benchmark` and `convert`."""
 
 import argparse
 import sys
@@ -96,7 +96,7 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 def load_classifier(options: argparse.Namespace) -> "Classifier":
-    """Load the model that the command line names; a wrong name is answered before any import."""
+    """Load the model that the command line names; check the name before importing TensorFlow."""
     find_trained_model(options.model, options.weights)
     with quiet_tensorflow():
         from keras_resnext.evaluation.classifier import load_classifier

@@ -1,4 +1,4 @@
-"""tune."""
+"""The command `tune`."""
 
 import argparse
 import json
@@ -112,7 +112,7 @@ def _settings(options: argparse.Namespace) -> dict[str, object]:
 
 
 def _compared(options: argparse.Namespace) -> dict[str, str]:
-    """Return the folders of other searches by their name, or by their path if a name is taken."""
+    """Return the folders of other searches by their names, or by path if a name is taken."""
     for path in options.compare:
         if not Path(path, SEARCH).is_file():
             raise ValueError(f'--compare "{path}" holds no search: {SEARCH} is missing.')
@@ -132,9 +132,9 @@ def _oracle(options: argparse.Namespace) -> str:
 
 @contextmanager
 def _without_gpus() -> Iterator[None]:
-    """Import KerasTuner and leave every GPU to the trials: this process only waits.
+    """Import KerasTuner on TensorFlow, which can be kept off the GPUs: they are for the trials.
 
-    Under TensorFlow whatever the trials' backend is, because that can be kept from them.
+    This process only waits, whatever the backend of the trials.
     """
     before = os.environ.get("KERAS_BACKEND")
     os.environ["KERAS_BACKEND"] = "tensorflow"

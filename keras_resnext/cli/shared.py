@@ -19,7 +19,7 @@ PROGRAM = "keras-resnext"
 INTERRUPTED = 130
 # The prefix of a network of keras.applications, and its default image size in pixels.
 BASELINE, BASELINE_SIZE = "keras:", 224
-# A network whose own images are smaller, in pixels, is not for photographs.
+# Networks for images smaller than this, in pixels, are not for photographs.
 SMALL = 64
 
 DATA_HELP = (
@@ -48,14 +48,7 @@ CACHE_HELP = (
 
 @dataclass(frozen=True)
 class Command:
-    """A row of the table of sub-commands.
-
-    Args:
-        name: str, name of the command.
-        summary: str, one line for the help.
-        add_arguments: Function that adds its arguments to a parser.
-        run: Function from the parsed arguments to the exit code.
-    """
+    """A row of the table of sub-commands; `run` returns the exit code."""
 
     name: str
     summary: str
@@ -64,7 +57,7 @@ class Command:
 
 
 def cache_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments on cached and broken images."""
+    """Add the arguments for caching, and for broken images."""
     add = parser.add_argument
     add("--cache", metavar="WHAT", help=CACHE_HELP)
     add(
@@ -115,7 +108,7 @@ def check_folder_of(argument: str, path: str | None) -> None:
 
 
 def cache_of(options: argparse.Namespace) -> str | bool:
-    """Return the value of `cache` that `--cache` means."""
+    """Return the value of `cache` that `--cache` stands for."""
     return False if options.cache == "none" else options.cache or "auto"
 
 
@@ -126,17 +119,14 @@ def budget_of(options: argparse.Namespace) -> int | None:
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """Import TensorFlow, or modules that do, quietly and open to Ctrl-C."""
+    """Import TensorFlow, or modules that do, quietly and interruptible by Ctrl-C."""
     with ending_at_once(), quiet_tensorflow():
         yield
 
 
 @contextmanager
 def ending_at_once() -> Iterator[None]:
-    """Let Ctrl-C end the process while there is nothing to save.
-
-    A KeyboardInterrupt within an import may be swallowed by the imported module.
-    """
+    """Let Ctrl-C end the process: an imported module may swallow a KeyboardInterrupt."""
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         yield
@@ -146,9 +136,9 @@ def ending_at_once() -> Iterator[None]:
 
 @contextmanager
 def quiet_tensorflow() -> Iterator[None]:
-    """Hide what TensorFlow's C++ prints on import, unless a log level is set.
+    """Hide what TensorFlow's C++ prints to stderr on import, unless a log level is set.
 
-    It writes to the descriptor before it has read any log level.
+    TensorFlow prints before it reads its log level.
     """
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
         yield

@@ -1,4 +1,4 @@
-"""train, recipes and doctor."""
+"""The commands `train`, `recipes` and `doctor`."""
 
 import argparse
 import os
@@ -90,7 +90,7 @@ _STRATEGY_HELP = (
 STRATEGIES = ("auto", "none", "mirrored", "multi_worker")
 
 
-# An argument each for what is changed most: name, type, metavar, help. The default is the recipe's.
+# Arguments for the fields changed most often: name, type, metavar, help. Defaults: the recipe's.
 RECIPE_ARGUMENTS = (
     ("epochs", int, "N", "passes over the training images"),
     ("batch-size", int, "N", "images per update of the weights"),
@@ -175,7 +175,7 @@ def _check_together(options: argparse.Namespace) -> None:
 
 
 def _supervised(options: argparse.Namespace) -> int:
-    """Run this very command without --restarts; it resumes an existing run."""
+    """Run this command again without --restarts; it resumes an existing run."""
     with importing():
         from keras_resnext.training.distribution import supervise
 
@@ -204,12 +204,12 @@ def _report(summary: dict) -> int:
 
 
 def _recipe(options: argparse.Namespace) -> tuple[str, "Recipe", dict]:
-    """Return the network's name, the recipe as changed, and the fields of its configuration."""
+    """Return the network's name, the changed recipe, and the fields of the configuration."""
     from keras_resnext.models import variants
     from keras_resnext.training.recipe import split_overrides
     from keras_resnext.training.recipes import get_recipe
 
-    # A rate that is right for random weights would undo pretrained ones.
+    # A learning rate that suits random weights would undo pretrained ones.
     recipe = get_recipe(options.recipe or ("sgd" if options.weights else "default"))
     name = options.model or recipe.model or variants.DEFAULT_MODEL
     if options.smoke:
@@ -234,7 +234,7 @@ def _is_for_thumbnails(name: str) -> bool:
 
 
 def _trained_model(name: str, recipe: "Recipe", network: dict) -> tuple[str, int]:
-    """Return the network's name as its table has it, and the edge of its training images."""
+    """Return the network's canonical name, and the edge of its training images."""
     from keras_resnext.models import variants
     from keras_resnext.training.recipe import check_overrides
 

@@ -1,4 +1,4 @@
-"""The layers that the models are made of, one a file."""
+"""The layers that the models are made of, one per file."""
 
 from keras_resnext.layers.attention import (
     EfficientChannelAttention,

@@ -10,14 +10,13 @@ from keras_resnext.layers import backends
 class BatchNormalization(keras.layers.BatchNormalization):
     """`keras.layers.BatchNormalization`, fused into one op where TensorFlow has one.
 
-    Its arguments, weights, results and saved weights are those of
-    `keras.layers.BatchNormalization`; only the time differs. On a CPU a whole ResNeXt-50
-    trains faster because the batch is read fewer times and bfloat16 is not widened in memory.
+    Arguments, weights, results and saved weights are those of Keras's layer; only the time
+    differs. On a CPU a whole ResNeXt-50 trains faster, because the batch is read fewer times and
+    bfloat16 is not widened in memory.
 
-    The fused op serves 4D inputs normalized over their channel axis. Everything else
-    (other ranks, a mask, renormalization, statistics synchronized over several replicas,
-    other backends than TensorFlow) takes Keras's own path. float16 on a CPU is computed in
-    float32.
+    The fused op serves 4D inputs normalized over their channel axis. Everything else (other ranks,
+    a mask, renormalization, statistics synchronized over several replicas, other backends than
+    TensorFlow) takes Keras's own path. float16 on a CPU is computed in float32.
 
     Reference:
         [Ioffe and Szegedy, 2015](https://arxiv.org/abs/1502.03167)

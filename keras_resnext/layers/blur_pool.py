@@ -40,7 +40,7 @@ class BlurPool2D(ImageLayer):
 
     def call(self, inputs: KerasTensor) -> KerasTensor:
         # [1, 2, 1] / 4 is the mean of two neighbors, twice. Pooling has a fast kernel and
-        # gradient on a CPU, depthwise convolution has not.
+        # gradient on a CPU, depthwise convolution does not.
         x = self._reflected(inputs)
         for strides in (1, self.strides):
             x = ops.average_pool(x, 2, strides, padding="valid", data_format=self.data_format)
@@ -48,7 +48,7 @@ class BlurPool2D(ImageLayer):
 
     def _reflected(self, inputs: KerasTensor) -> KerasTensor:
         for axis in self.spatial_axes:
-            # A single pixel has no neighbor to reflect: it is its own.
+            # A single pixel has no neighbor to reflect and is repeated.
             second = 0 if inputs.shape[axis] == 1 else 1
             before = _slice(inputs, axis, second, second + 1)
             after = _slice(inputs, axis, -1 - second, -second or None)

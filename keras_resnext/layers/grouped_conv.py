@@ -1,4 +1,4 @@
-"""Grouped convolution, the split-transform-merge of ResNeXt, as fast as the machine has it."""
+"""Grouped convolution, the split-transform-merge of ResNeXt, as fast as the machine allows."""
 
 import math
 from collections.abc import Callable
@@ -19,13 +19,11 @@ MERGED_WIDTH = 16
 class GroupedConv2D(keras.layers.Conv2D):
     """2D convolution whose grouped form trains fast on every backend and device.
 
-    Arguments, weights and saved weights are those of `keras.layers.Conv2D(groups=...)`,
-    which on the TensorFlow backend sends every grouped convolution through XLA, hundreds of
-    times slower on a CPU than needed. Here the formulation is chosen when the layer is
-    traced: the native grouped kernel where it is fast forward and backward (TensorFlow
-    with oneDNN outside XLA, any GPU, PyTorch), and elsewhere (XLA on a CPU, JAX on a CPU,
-    TensorFlow without oneDNN) form (b) of the ResNeXt paper's figure 3: convolutions
-    side by side, their outputs concatenated.
+    Arguments, weights and saved weights are those of `keras.layers.Conv2D(groups=...)`, which
+    TensorFlow sends through XLA, hundreds of times slower on a CPU than needed. Here the
+    formulation is chosen when the layer is traced: the native grouped kernel if it is fast
+    forward and backward (TensorFlow with oneDNN outside XLA, any GPU, PyTorch), otherwise form
+    (b) of the ResNeXt paper's figure 3: convolutions side by side, their outputs concatenated.
 
     Args:
         filters: int, number of output channels, divisible by `groups`.
@@ -172,8 +170,8 @@ class GroupedConv2D(keras.layers.Conv2D):
         )
 
 
-# Keras addresses a layer in a weights file by the name of its class: with the name of Keras's
-# own layer, each loads the files of the other.
+# Keras addresses a layer in a weights file by its class name: with the name of Keras's own layer,
+# each loads the files of the other.
 GroupedConv2D.__name__ = "Conv2D"
 
 
@@ -188,8 +186,8 @@ def _block_diagonal(kernel: KerasTensor, groups: int, joined: int) -> KerasTenso
     kernel = ops.reshape(
         kernel, (height, width, inputs, groups // joined, joined, outputs // groups)
     )
-    # Padding, whose gradient is a slice: the gradient of a mask is a sum over seven axes, a
-    # segmentation fault in XLA (JAX 0.10, on a CPU with AVX2).
+    # The gradient of padding is a slice; that of a mask is a sum over seven axes, which crashes XLA
+    # (JAX 0.10, on a CPU with AVX2).
     none = (0, 0)
     rows = [
         ops.pad(kernel[..., row : row + 1, :], [none] * 4 + [(row, joined - row - 1), none])

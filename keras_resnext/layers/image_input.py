@@ -1,4 +1,4 @@
-"""A network's input that knows what images belong there, and what the outputs are called."""
+"""The input of a network, with its preprocessing and its class names."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,9 +12,8 @@ IMAGENET = "imagenet"
 class Description:
     """What the file of a network says about its use.
 
-    Attributes:
-        preprocessing: dict, arguments of the `Preprocessing` layer that makes its images.
-        class_names: tuple of str in the order of the outputs; `"imagenet"` for ImageNet's 1000.
+    `preprocessing` are the arguments of a `Preprocessing` layer; `class_names` follow the order of
+    the outputs, or are `"imagenet"`.
     """
 
     preprocessing: dict | None = None
@@ -22,7 +21,7 @@ class Description:
 
 
 def is_imagenet(class_names: Sequence[str] | str | None) -> bool:
-    """Return whether class names are `"imagenet"`; safe for an array, which compares by element."""
+    """Return whether class names are `"imagenet"`; safe for arrays, which compare by element."""
     return isinstance(class_names, str) and class_names == IMAGENET
 
 

@@ -1,4 +1,4 @@
-"""The base of the layers on feature maps: where the channels are."""
+"""The base of the layers on feature maps: the axis of their channels."""
 
 import keras
 
@@ -6,9 +6,7 @@ from keras_resnext.checks import check, choice
 
 
 class ImageLayer(keras.layers.Layer):
-    """A layer on images that remembers which of their axes is the channels'.
-
-    A file then means the same where Keras's data format is another.
+    """A layer on images that saves its data format, so that a file does not depend on Keras's.
 
     Args:
         data_format: `"channels_last"`, `"channels_first"`, or None for Keras's data format.

@@ -1,4 +1,4 @@
-"""What a network's images go through before it: resized, cropped, normalized."""
+"""The preprocessing of a network's images: resized, cropped, normalized."""
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -65,7 +65,7 @@ class Preprocessing(ImageLayer):
         resize_fitting: bool = True,
         **kwargs,
     ) -> None:
-        # Pixels have more digits than bfloat16: nothing is cast before the end.
+        # Pixels need more digits than bfloat16 has: nothing is cast before the end.
         super().__init__(autocast=False, **kwargs)
         self.size = size
         self.crop = crop
@@ -148,7 +148,7 @@ class Preprocessing(ImageLayer):
         return _whole(ops.matmul(self._matrix(height, edge * height // short), x))
 
     def _fits(self, height: int, width: int) -> bool:
-        """Return whether a picture of that size is left as it is; also of tensors."""
+        """Return whether a picture of that size, also given as tensors, is left as it is."""
         edge = -1 if self.resize_fitting else self.size
         return (height == edge) & (width == edge)
 
@@ -172,11 +172,9 @@ class Preprocessing(ImageLayer):
 
 
 def warn_unlike_pixels(images: np.ndarray | KerasTensor) -> None:
-    """Warn of images that were meant to have values from 0 to 255 and cannot.
+    """Warn of images whose values should be from 0 to 255 and cannot be.
 
-    Args:
-        images: array or tensor. Integers, symbolic tensors and tensors on another device are
-            not checked.
+    Integers, symbolic tensors and tensors on another device are not checked.
     """
     low, high = _range(images)
     if low < 0 or 0 < high <= 1:
@@ -192,13 +190,7 @@ def warn_unlike_normalized(
     mean: Sequence[float] = imagenet.MEAN,
     std: Sequence[float] = imagenet.STD,
 ) -> None:
-    """Warn of images that were meant to be normalized and cannot be.
-
-    Args:
-        images: array or tensor, checked as by `warn_unlike_pixels`.
-        mean: sequence of 3 floats, expected mean of each channel, of values from 0 to 1.
-        std: sequence of 3 floats, expected standard deviation of each channel.
-    """
+    """Warn of images that should be normalized and cannot be."""
     highest = max((1 - m) / s for m, s in zip(mean, std, strict=True))
     low, high = _range(images)
     if high > 8 * highest:
@@ -211,7 +203,7 @@ def warn_unlike_normalized(
 
 
 def _range(images: np.ndarray | KerasTensor) -> tuple[float, float]:
-    """Return the least and the greatest value; NaN if finding out would cost something."""
+    """Return the smallest and the largest value; NaN if finding out would cost something."""
     unknown = np.nan, np.nan
     if "float" not in str(getattr(images, "dtype", "")):
         return unknown

@@ -1,4 +1,4 @@
-"""A part of a network that is computed a second time for its gradient."""
+"""A part of a network that is computed again for its gradient."""
 
 import keras
 from keras import ops
@@ -7,20 +7,10 @@ from keras_resnext.layers import backends
 
 
 class Rematerialized(keras.layers.Layer):
-    """A part of a network that stores its inputs only, and is computed again for the gradient.
+    """A model with lists of inputs and outputs that stores only its inputs in training.
 
-    Its weights, batch statistics and random numbers are what they would be without.
-
-    Args:
-        part: `keras.Model` with a list of inputs and a list of outputs.
-        **kwargs: Arguments of `keras.layers.Layer`.
-
-    Call arguments:
-        inputs: list of tensors.
-        training: bool; if False, nothing is computed twice.
-
-    Reference:
-        [Chen et al., 2016](https://arxiv.org/abs/1604.06174)
+    It is computed again for the gradient, with the same weights, batch statistics and random
+    numbers (Chen et al., 2016).
     """
 
     def __init__(self, part: keras.Model, **kwargs) -> None:
@@ -32,8 +22,7 @@ class Rematerialized(keras.layers.Layer):
             return keras.tree.flatten(self.part(inputs, training=False))
         variables = self.part.non_trainable_variables
         weights = [ops.convert_to_tensor(v) for v in self.part.trainable_variables]
-        # Copies: PyTorch changes a variable in place, and the second time begins where the first
-        # did.
+        # Copies: PyTorch changes variables in place, and both times begin with the same values.
         before = [ops.copy(v) for v in variables]
         outputs, after = backends.current().rematerialize(self._run, weights, before, inputs)
         for variable, value in zip(variables, after, strict=True):

@@ -1,4 +1,4 @@
-"""Attention in a residual block: each way is a row of `ATTENTIONS`. Nothing here imports Keras."""
+"""Attention in a residual block: each kind is a row of `ATTENTIONS`. Nothing here imports Keras."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def no_problems(config: "ResNetConfig") -> Sequence[str]:
-    """Return nothing: a part that goes with every other."""
+    """Return nothing, for parts that go with every other part."""
     return ()
 
 
@@ -26,8 +26,8 @@ class Attention:
             None if timm has no such network.
         output: function `(net, x, name)` that is applied to a block's output, or None.
         middle: function `(net, x, at)` that replaces the `Middle` of a block, or None.
-        problems: function from a configuration to the sentences that say why it describes no
-            network with this attention.
+        problems: function from a configuration to sentences, one for each reason why it does not
+            describe a network with this attention.
     """
 
     timm: Mapping[str, str] | None
@@ -98,7 +98,7 @@ def _two_kernels(
 def subsampled_or_dilated(net: Primitives, x: Map, strides: int, name: str) -> tuple[Map, int, int]:
     """Return the input, stride and dilation of a 3x3 dilated by 2.
 
-    At stride 2 it reads every other pixel only: that is a plain 3x3 on the subsampled input.
+    At stride 2 it only reads every other pixel, as a plain 3x3 on the subsampled input does.
     """
     if strides == 1:
         return x, 1, 2

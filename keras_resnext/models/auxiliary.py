@@ -11,27 +11,8 @@ class AuxiliaryModel(keras.Model):
     """A functional model whose further outputs only help to train it.
 
     In `fit` and `train_on_batch` the loss is that of the first output, plus `auxiliary_weight`
-    times that of every other one with the same labels and sample weights. Everywhere else
-    (calls, `predict`, `evaluate`, metrics, `model.output`, another model that this one is
-    part of) there is only the first output. `keras.Model(model.input, model.output)` is the
-    trained network without the auxiliary ones.
-
-    Args:
-        inputs: See `keras.Model`.
-        outputs: list of `keras.KerasTensor`, the output and the auxiliary ones.
-        name: str, the model's name.
-        auxiliary_weight: float, the weight of each auxiliary loss.
-        **kwargs: See `keras.Model`.
-
-    Reference:
-        [Szegedy et al., 2014, section 5](https://arxiv.org/abs/1409.4842)
-
-    Example:
-    >>> x = keras.Input((4,))
-    >>> hidden = keras.layers.Dense(3)(x)
-    >>> model = AuxiliaryModel(x, [keras.layers.Dense(2)(hidden), keras.layers.Dense(2)(hidden)])
-    >>> model.output_shape, len(model.outputs)
-    ((None, 2), 2)
+    times that of every other one (Szegedy et al., 2014, section 5). Everywhere else there is only
+    the first output. `keras.Model(model.input, model.output)` has no auxiliary classifiers.
     """
 
     def __init__(
@@ -70,8 +51,8 @@ class AuxiliaryModel(keras.Model):
 
     def train_step(self, *args) -> Any:
         """Train with all outputs."""
-        # What a call returns must not depend on its `training` argument, which it also gets
-        # as a part of another model: that one could not deal with the others.
+        # Not by the `training` argument, which a call also gets as part of another model that
+        # expects one output.
         self._in_train_step = True
         try:
             return super().train_step(*args)

@@ -1,4 +1,4 @@
-"""The networks of keras.applications, by name, to stand beside ours in comparisons."""
+"""The networks of keras.applications by name, for comparisons with ours."""
 
 import inspect
 
@@ -15,23 +15,10 @@ def is_baseline(model: object) -> bool:
 
 
 def baseline(model: str, **arguments: object) -> keras.Model:
-    """Build a network of keras.applications.
+    """Build a network of keras.applications, passing on the arguments that are not None.
 
-    With random weights it has none of the preprocessing that some of them hold (EfficientNetV2,
-    ConvNeXt), so that all networks of a comparison take the same images. EfficientNetB0 to B7
-    always rescale by 1/255.
-
-    Args:
-        model: str, `"keras:"` and the name of a function in keras.applications.
-        **arguments: arguments of that function; None leaves its default.
-
-    Raises:
-        ValueError: If the name is unknown (the nearest is named), or the function does not take
-            an argument.
-
-    Example:
-    >>> baseline("keras:MobileNet", weights=None, alpha=0.25, classes=10).output_shape
-    (None, 10)
+    With random weights, preprocessing layers (EfficientNetV2, ConvNeXt) are left out, so that all
+    networks of a comparison take the same images. EfficientNetB0 to B7 always rescale by 1/255.
     """
     functions = {
         name.lower(): value

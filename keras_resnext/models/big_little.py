@@ -1,4 +1,4 @@
-"""Big-Little stages: a deep branch at half the resolution beside a light one at the whole.
+"""Big-Little stages: a deep branch at half the resolution beside a light one at full resolution.
 
 Nothing here imports Keras.
 """
@@ -30,13 +30,7 @@ def big_little_pool(net: Primitives, x: Map) -> Map:
 
 
 def big_little_stages(net: Primitives, x: Map, stages: list[list[Place]]) -> Map:
-    """[merge(ReLU(upsample(big(x)) + little(x)))] for every stage.
-
-    Args:
-        net: `Primitives`, a reading.
-        x: the output of the Big-Little stem.
-        stages: list of the lists of `Place` that the stages would have without branches.
-    """
+    """[merge(ReLU(upsample(big(x)) + little(x)))] for each stage."""
     for number, places in enumerate(stages, start=1):
         merge_strides = 1 if number == len(stages) else 2
         x = _stage(net, x, f"stage{number}", places, merge_strides)
@@ -44,7 +38,7 @@ def big_little_stages(net: Primitives, x: Map, stages: list[list[Place]]) -> Map
 
 
 def _stage(net: Primitives, x: Map, name: str, places: list[Place], merge_strides: int) -> Map:
-    """A stage of n blocks: n - 1 big ones, few little ones, and one that merges."""
+    """Build a stage of n blocks: n - 1 big ones, a few little ones, and one that merges."""
     *deep, last = places
     big, little = x, x
     for place in _big_places(name, deep):
@@ -61,7 +55,7 @@ def _stage(net: Primitives, x: Map, name: str, places: list[Place], merge_stride
 
 
 def _big_places(name: str, places: list[Place]) -> Iterator[Place]:
-    """The first block halves the image; the last of several leaves its ReLU to the sum."""
+    """Halve the image in the first block, and leave the last ReLU of several to the sum."""
     for number, place in enumerate(places, start=1):
         yield place._replace(
             name=f"{name}_big_block{number}",

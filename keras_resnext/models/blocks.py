@@ -1,7 +1,7 @@
-"""Residual blocks. Each docstring is the formula of what it makes; x is its input.
+"""Residual blocks, each described by the formula of what it makes; x is its input.
 
-A kind of block is a row of `BLOCKS`, a way to halve the image one of `DOWNSAMPLINGS`. DropBlock
-follows every norm of the last two stages if the configuration has it. Nothing here imports Keras.
+A kind of block is a row of `BLOCKS`, a way to halve the image one of `DOWNSAMPLINGS`. If DropBlock
+is on, it follows every norm of the last two stages. Nothing here imports Keras.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,16 +17,10 @@ if TYPE_CHECKING:
 
 
 class Place(NamedTuple):
-    """Where a block stands: what it has to know besides the configuration.
+    """Where a block stands: what it needs to know besides the configuration.
 
-    Attributes:
-        name: str, what the names of its layers begin with.
-        planes: int, its width, see `ResNetConfig.filters`.
-        strides: int, its stride.
-        projects: bool, whether its shortcut has a convolution even where the shapes agree.
-        activates: bool, whether it ends in an activation.
-        drop_path: float, its rate of stochastic depth.
-        drop_block: float, the scale of DropBlock's seeds, 0 for no DropBlock.
+    `projects` asks for a convolution on the shortcut even if the shapes agree; `drop_block` is the
+    scale of DropBlock's seeds, 0 for no DropBlock.
     """
 
     name: str
@@ -39,15 +33,7 @@ class Place(NamedTuple):
 
 
 class Middle(NamedTuple):
-    """What the 3x3 convolution of a block has to be, or what replaces it with norm and ReLU.
-
-    Attributes:
-        name: str, the name of its layer.
-        width: int, its channels.
-        strides: int, its stride.
-        groups: int, its groups.
-        drop_block: float, as in `Place`.
-    """
+    """The requirements for a block's 3x3 convolution with norm and ReLU, or its replacement."""
 
     name: str
     width: int
@@ -130,14 +116,14 @@ def concatenated_branches(net: Primitives, x: Map, place: Place, width: int) -> 
 
 
 def _branches(net: Primitives, x: Map, place: Place, width: int) -> list[Map]:
-    """The C branches of forms (a) and (b), each of one group."""
+    """Return the C branches of forms (a) and (b), each of one group."""
     return [
         _first_and_middle(net, x, place._replace(name=f"{place.name}_path{number}"), width, 1)
         for number in range(1, net.config.cardinality + 1)
     ]
 
 
-# The other two of the three equivalent forms of the ResNeXt block; (c) is `bottleneck` itself.
+# The ResNeXt block has three equivalent forms; (c) is `bottleneck` itself.
 BRANCHED_FORMS = {"a": summed_branches, "b": concatenated_branches}
 
 
@@ -187,17 +173,17 @@ def _in_halves(net: Primitives, x: Map, at: Middle, kernel: int, dilated: bool =
 
 
 def average_pool(net: Primitives, x: Map, strides: int, name: str) -> Map:
-    """The mean over a square, the padding of an odd border not counted."""
+    """The mean over a square, without counting the padding of an odd border."""
     return net.average_pool(x, strides, strides, name, padding="same")
 
 
 def blur_pool(net: Primitives, x: Map, strides: int, name: str) -> Map:
-    """A blur at that stride."""
+    """A blur with that stride."""
     return net.blur_pool(x, strides, name)
 
 
-# What follows the strided 3x3 of a block, which then has stride 1; None leaves it the stride.
-# None has weights: timm's names do not change.
+# What follows a block's 3x3 instead of its stride; None leaves the stride. They have no weights, so
+# timm's names do not change.
 DOWNSAMPLINGS: dict[str, Callable[..., Map] | None] = {
     "stride": None,
     "blur": blur_pool,
@@ -232,7 +218,7 @@ class Block:
 
 
 def nearest_width(target: int, cost: Callable[[int], int]) -> int:
-    """Return the width, at least 1, whose cost is nearest to the target; it rises with it."""
+    """Return the width (at least 1) with the nearest cost to `target`; cost rises with width."""
     width = 1
     while cost(width + 1) <= target:
         width += 1
@@ -240,14 +226,14 @@ def nearest_width(target: int, cost: Callable[[int], int]) -> int:
 
 
 def _separable_width(planes: int, d: int, groups: int) -> int:
-    """At the cost of a bottleneck: 9 multiply-adds per channel, and one per pair of them."""
+    """Match the cost of a bottleneck: 9 multiply-adds per channel, and one per pair of channels."""
     ends = 8 * planes
     target = groups * d * (ends + 9 * d)
     return nearest_width(target, lambda width: width * (ends + 9 + width))
 
 
 def _multi_kernel_width(planes: int, d: int, groups: int) -> int:
-    """At the cost of a bottleneck: half of the groups take 25 multiply-adds per pair, half 9."""
+    """Match the cost of a bottleneck: 25 multiply-adds per pair in half of the groups, else 9."""
     ends = 8 * planes
     target = groups * d * (ends + 9 * d)
     return groups * nearest_width(target, lambda width: groups * width * (ends + 17 * width))

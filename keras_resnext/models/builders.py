@@ -1,4 +1,4 @@
-"""Builds the network that a configuration describes, of Keras layers."""
+"""Builds the network of a configuration from Keras layers."""
 
 import contextlib
 import gc
@@ -14,15 +14,7 @@ from keras_resnext.models.keras_layers import KerasLayers
 
 
 def build_features(image: keras.KerasTensor, config: NetworkConfig) -> keras.KerasTensor:
-    """Build a network from the image to its last feature map.
-
-    Args:
-        image: `keras.KerasTensor` of images, `(batch, height, width, channels)`.
-        config: `ResNetConfig` or `InceptionConfig`.
-
-    Raises:
-        ValueError: If the network needs to know the size of the images, but it is left open.
-    """
+    """Build a network from the image to its last feature map."""
     if config.needs_size and None in image.shape[1:]:
         raise ValueError(
             "`auxiliary=True` needs an `input_shape` with height and width, which the dense "
@@ -34,15 +26,9 @@ def build_features(image: keras.KerasTensor, config: NetworkConfig) -> keras.Ker
 def with_auxiliary_classifiers(
     network: keras.Model, config: NetworkConfig, classifier: Callable[..., keras.layers.Layer]
 ) -> keras.Model:
-    """Add the auxiliary classifiers to a network, if its configuration has them on.
+    """Add the auxiliary classifiers to a network if its configuration turns them on.
 
-    Args:
-        network: functional `keras.Model` of `build_features` and a classifier.
-        config: `ResNetConfig` or `InceptionConfig` that it was built from.
-        classifier: function from a layer's name to the `keras.layers.Dense` that classifies.
-
-    Returns:
-        The network, or an `AuxiliaryModel` of the same layers and the auxiliary ones.
+    `classifier` is a function from a layer's name to the dense layer that classifies.
     """
 
     def end(name: str) -> keras.KerasTensor:
@@ -64,9 +50,8 @@ def with_auxiliary_classifiers(
 def undisturbed(depth: int) -> Iterator[None]:
     """Build with room for recursion and without the garbage collector.
 
-    Keras follows a model's graph by recursion, some four calls per layer (ResNet-1202). Of the
-    many objects that a model is made of none is garbage yet, and looking through them again and
-    again takes a quarter of the time.
+    Keras recurses along a model's graph, about four calls per layer (ResNet-1202). While a model
+    is built nothing becomes garbage, and looking for it takes a quarter of the time.
     """
     limit, collects = sys.getrecursionlimit(), gc.isenabled()
     sys.setrecursionlimit(max(limit, 1000 + 6 * depth))

@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds of any Keras model, counted by walking it."""
+"""Parameters and multiply-adds of any Keras model."""
 
 import contextlib
 import functools
@@ -48,7 +48,7 @@ def complexity(model: keras.Model, input_shape: tuple[int, ...] | None = None) -
                     stack.enter_context(_replaced(layer, method, counting))
             elif not _knows_its_shape(layer):
                 stack.enter_context(_replaced(layer, "compute_output_spec", _ShapesOnly(layer)))
-        # A graph finds its shapes without the backend, unless its batch size is fixed.
+        # A graph infers its shapes without the backend, unless its batch size is fixed.
         graph = hasattr(model, "operations") and model.input_shape[0] is None
         run = model.compute_output_spec if graph else _ShapesOnly(model)
         run(keras.KerasTensor((1, *shape)), training=False)
@@ -60,7 +60,7 @@ def complexity(model: keras.Model, input_shape: tuple[int, ...] | None = None) -
 
 
 class _ShapesOnly(keras.Operation):
-    """Runs a layer as its backend traces it: everything in it is called, nothing is computed."""
+    """Runs a layer as its backend traces it: all inner layers are called, nothing is computed."""
 
     def __init__(self, layer: keras.Layer):
         super().__init__()
@@ -68,13 +68,13 @@ class _ShapesOnly(keras.Operation):
 
     def call(self, *args, **kwargs) -> Any:
         """Call the layer."""
-        # TensorFlow allows a name with a leading underscore only within another.
+        # TensorFlow only allows names with a leading underscore inside another scope.
         with keras.name_scope("complexity"):
             return self.layer(*args, **kwargs)
 
 
 def _knows_its_shape(layer: keras.Layer) -> bool:
-    """Return whether it is a single layer whose output shape is known without running it."""
+    """Return whether this is a single layer whose output shape is known without running it."""
     own = type(layer).compute_output_shape is not keras.layers.Layer.compute_output_shape
     return own and not layer._flatten_layers(include_self=False)
 
@@ -118,13 +118,13 @@ def _separable(layer: keras.Layer, inputs: Any, outputs: Any) -> int:
 
 
 def _positions(layer: keras.Layer, tensor: Any) -> int:
-    """Return how often a kernel is applied: pixels of a map, rows of a dense layer's input."""
+    """Return how often a kernel is applied: at each pixel, or each row of a dense layer's input."""
     if getattr(layer, "data_format", "channels_last") == "channels_first":
         return math.prod(tensor.shape[2:])
     return math.prod(tensor.shape[1:-1])
 
 
-# A subclass stands before the class it derives from.
+# Subclasses precede their base classes.
 _COUNTERS = {
     keras.layers.Conv1DTranspose: _at_each_input,
     keras.layers.Conv2DTranspose: _at_each_input,

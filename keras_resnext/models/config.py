@@ -27,7 +27,7 @@ from keras_resnext.models.stems import STEM_POOLS, STEMS
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
-    """What the description of every network has; each family adds its own fields.
+    """The fields that all families of networks share.
 
     Attributes:
         use_bias: bool, whether convolutions have a bias.
@@ -62,27 +62,27 @@ class NetworkConfig:
 
     @property
     def bias_before_norm(self) -> bool:
-        """Whether a convolution has a bias that a batch norm follows."""
+        """Whether convolutions followed by a batch norm have a bias."""
         return self.use_bias
 
     @property
     def native_size(self) -> int:
-        """Height and width, in pixels, of the images the network was published with."""
+        """Height and width, in pixels, of the images that the network was published with."""
         raise NotImplementedError
 
     @property
     def smallest_input(self) -> int:
-        """The least height and width, in pixels, that leave a pixel at the end."""
+        """The smallest height and width, in pixels, that leave one pixel at the end."""
         raise NotImplementedError
 
     @property
     def needs_size(self) -> bool:
-        """Whether the network is only built for images of a known size."""
+        """Whether the network can only be built for images of a known size."""
         return False
 
     @property
     def depth(self) -> int:
-        """Layers with weights on the main path: the number in a network's name."""
+        """Number of layers with weights on the main path, as in the network's name."""
         raise NotImplementedError
 
     def replace(self, **overrides: object) -> Self:
@@ -141,8 +141,8 @@ class ResNetConfig(NetworkConfig):
         attention_ratio: float, the reduction inside `"se"` and the selective kernels; None takes
             the published: 1/16, for `"sk_split"` in basic blocks 1/8, for `"sk_assembled"` 1/2.
         attention_bias: bool, whether squeeze-excite has biases.
-        big_little: None, or (alpha, beta): each stage but the last as a deep branch at half the
-            resolution, and one of 1/alpha of the width and 1/beta of the depth at the whole.
+        big_little: None, or (alpha, beta): each stage but the last has a deep branch at half the
+            resolution, and one of 1/alpha of the width and 1/beta of the depth at full resolution.
         preactivation: bool, whether normalization and activation come before each convolution
             (ResNet V2).
         zero_gamma: bool, whether each block's last batch norm starts at zero, so that the block
@@ -229,7 +229,7 @@ class ResNetConfig(NetworkConfig):
             raise ValueError(problem)
 
     def _problems(self) -> Iterator[str]:
-        """Yield the sentences that say why these values together describe no network."""
+        """Yield a sentence for each reason why these values do not describe a network."""
         if len(self.blocks) != len(self.filters):
             yield (
                 "`blocks` and `filters` need one number per stage each. "
@@ -280,12 +280,12 @@ class ResNetConfig(NetworkConfig):
 
     @property
     def bias_before_norm(self) -> bool:
-        """Whether a convolution has a bias that a batch norm follows."""
+        """Whether convolutions followed by a batch norm have a bias."""
         return self.use_bias and not self.preactivation
 
     @property
     def pool(self) -> str:
-        """What follows the stem, also if `stem_pool` leaves it to the stem."""
+        """What follows the stem, after resolving a `stem_pool` of None."""
         return self.stem_pool or STEMS[self.stem].pool
 
     @property
@@ -296,8 +296,8 @@ class ResNetConfig(NetworkConfig):
     def width(self, planes: int) -> int:
         """Return the channels of the 3x3 convolution in a block of that many planes.
 
-        A bottleneck's are `floor(planes * d / 64) * C`. The other kinds of middle take the
-        width at which a block costs as much as that bottleneck.
+        A bottleneck has `floor(planes * d / 64) * C`. Other kinds of middle get the width at which
+        a block costs as much as that bottleneck.
         """
         d = planes * self.width_per_group // 64
         return BLOCKS[self.block].width(planes, d, self.cardinality)
@@ -326,7 +326,7 @@ class ResNetConfig(NetworkConfig):
 
     @property
     def native_size(self) -> int:
-        """32 for the nets of 32x32 images, 224 for the others."""
+        """32 for the networks of 32x32 images, 224 for the others."""
         return STEMS[self.stem].native_size
 
     @property
@@ -336,21 +336,20 @@ class ResNetConfig(NetworkConfig):
 
     @property
     def total_stride(self) -> int:
-        """Image pixels to one pixel of the last feature map."""
+        """Image pixels per pixel of the last feature map, along one axis."""
         return STEMS[self.stem].strides * STEM_POOLS[self.pool].strides * math.prod(self.strides)
 
     @property
     def depth(self) -> int:
-        """Layers with weights on the main path: the number in a network's name."""
+        """Number of layers with weights on the main path, as in the network's name."""
         return BLOCKS[self.block].depth * sum(self.blocks) + 2
 
 
 def width_for_cardinality(cardinality: int, planes: int = 64, base_width: int = 64) -> int:
     """Return the width per group that preserves a bottleneck's cost at another cardinality.
 
-    The cost of the first stage's bottleneck, `C * (2 * 4 * planes * d + 9 * d * d)`
-    multiply-adds per pixel, is held at that of one group of `base_width` channels (the ResNeXt
-    paper, section 3.3 and table 2).
+    The cost of the first stage's bottleneck is `C * (2 * 4 * planes * d + 9 * d * d)` multiply-adds
+    per pixel (the ResNeXt paper, section 3.3 and table 2).
 
     Args:
         cardinality: int, the number of groups C.

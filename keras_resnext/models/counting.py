@@ -1,6 +1,6 @@
 """The reading of a network that adds up its parameters and multiply-adds, without Keras.
 
-A search asks for the cost of thousands of networks: none of them is built for that.
+A search asks for the cost of thousands of networks; none of them is built for it.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,11 +19,11 @@ Shape = tuple[int, int, int]  # height, width and channels
 
 @dataclass(frozen=True)
 class Complexity:
-    """What a model costs.
+    """The cost of a model.
 
     Attributes:
-        parameters: int, all numbers in the weights, what `model.count_params()` returns.
-        trainable: int, those that training changes.
+        parameters: int, number of weights, as `model.count_params()` returns it.
+        trainable: int, number of those that training changes.
         macs: int, multiply-adds of convolutions and dense layers for one image.
     """
 
@@ -33,18 +33,7 @@ class Complexity:
 
 
 def count(config: "NetworkConfig", image_size: int, classes: int) -> Complexity:
-    """Count what `complexity` would count of the network, without building it.
-
-    Args:
-        config: `ResNetConfig` or `InceptionConfig`.
-        image_size: int, height and width of the image, in pixels.
-        classes: int, the number of classes.
-
-    Example:
-    >>> from keras_resnext.models import variants
-    >>> count(variants.get("ResNeXt50").config, 224, 1000)
-    Complexity(parameters=25097128, trainable=25028904, macs=4230479872)
-    """
+    """Return what `complexity` would return for the network, without building it."""
     net = Counts(config)
     x = features(net, (image_size, image_size, 3))
     net.dense(net.mean(x, "avg_pool"), classes, "predictions")
@@ -54,16 +43,7 @@ def count(config: "NetworkConfig", image_size: int, classes: int) -> Complexity:
 
 
 class Counts(Primitives):
-    """Adds up each primitive, and returns the shape that it leaves.
-
-    Args:
-        config: `NetworkConfig` of the network that is counted.
-
-    Attributes:
-        trainable: int, the parameters so far that training changes.
-        fixed: int, the other numbers in the weights.
-        macs: int, the multiply-adds so far.
-    """
+    """Adds up the cost of each primitive, and returns the shape of its output."""
 
     def __init__(self, config: "NetworkConfig"):
         super().__init__(config)
@@ -71,7 +51,7 @@ class Counts(Primitives):
         self._blocks: dict = {}
 
     def block(self, make: Callable[..., Shape], x: Shape, place: "Place") -> Shape:
-        """Count a block; what others alike have cost is added without asking again."""
+        """Count a block, or add the cost of an equal one that was counted before."""
         _, *kind, drop_path, drop_block = place
         key = (make, x, *kind, not drop_path, not drop_block)
         if key not in self._blocks:
@@ -132,7 +112,7 @@ class Counts(Primitives):
         formula: Callable[..., Shape],
         **arguments: object,
     ) -> Shape:
-        """Add what the layer's formula has."""
+        """Count the layer's formula."""
         return formula(self, x)
 
     def channels(self, x: Shape) -> int:
@@ -181,7 +161,7 @@ class Counts(Primitives):
         return [(x[0], x[1], x[2] // parts)] * parts
 
     def drop_path(self, x: Shape, *_: object, **__: object) -> Shape:
-        """Add the number of steps that the layer has taken."""
+        """Add the layer's counter of steps."""
         self.fixed += 1
         return x
 
@@ -189,7 +169,7 @@ class Counts(Primitives):
 
 
 def _window(x: Shape, size: Size, strides: int, padding: str, dilation: int = 1) -> tuple[int, int]:
-    """Return the height and width that a window leaves."""
+    """Return the height and width of a window's output."""
     if padding != "valid":
         return -(-x[0] // strides), -(-x[1] // strides)
     rows, columns = _pair(size)

@@ -1,4 +1,4 @@
-"""What a network knows of its use: its preprocessing and the names of its classes."""
+"""The description of a network: its preprocessing and the names of its classes."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -66,10 +66,10 @@ def can_be_described(model: keras.Model) -> bool:
 
 
 def description(model: keras.Model) -> Description:
-    """Return the description of a model, or of the network that it was built around.
+    """Return the description of a model, or of the network inside it.
 
-    Unknown fields are None. Names that are more or fewer than the outputs are those of a
-    classifier that was taken off: they are left out.
+    Unknown fields are None. Class names whose number differs from that of the outputs are left
+    out: they belong to a classifier that was removed.
     """
     descriptions = [layer.description for layer in _image_inputs(model)]
     first = Description(
@@ -82,7 +82,7 @@ def description(model: keras.Model) -> Description:
 
 
 def warn_of_range(model: keras.Model, images: Any) -> None:
-    """Warn if the values of images do not fit the preprocessing of a model, if that is known."""
+    """Warn if the values of images do not fit the model's preprocessing, if that is known."""
     known = description(model).preprocessing
     if model.inputs[0].dtype == "uint8":
         warn_unlike_pixels(images)
@@ -91,7 +91,7 @@ def warn_of_range(model: keras.Model, images: Any) -> None:
 
 
 def image_inputs_like(model: keras.Model) -> Any:
-    """Return new inputs for a copy of a model, with the descriptions of its own."""
+    """Return new inputs for a copy of a model, with the descriptions of the old ones."""
     made_by = {id(x.output): x for x in model.layers if isinstance(x, keras.layers.InputLayer)}
 
     def like(tensor: keras.KerasTensor) -> keras.KerasTensor:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import keras
 
-# The layers that end a stem's convolution, a block or a stage on the main path, activated.
+# Layers with the activated output of a stem's convolution, a block or a stage on the main path.
 _ON_THE_MAIN_PATH = re.compile(
     r"stem\w*_relu|(?P<stage>stage\d+_(block\d+|merge)_(out|preact_relu)|features(_conv)?_relu)"
 )
@@ -69,13 +69,13 @@ def _last_of_each_level(model: keras.Model) -> dict[str, tuple[keras.KerasTensor
 def _strides(model: keras.Model) -> dict[int, int]:
     """Return the product of the strides from the image to each tensor, by the tensor's id.
 
-    Sizes would not do: those of small images are rounded, and cut by layers that do not pad.
+    Sizes do not tell it: small ones are rounded, and layers without padding cut them.
     """
     graph = getattr(model, "_functional", model)
     strides_to = {}
     for depth in sorted(graph._nodes_by_depth, reverse=True):
         for node in graph._nodes_by_depth[depth]:
-            # Of maps that are joined the larger counts: Big-Little repeats the other's pixels.
+            # Of joined maps the largest counts: Big-Little repeats the pixels of the other.
             before = min((strides_to[id(x)] for x in node.input_tensors), default=1)
             stride = getattr(node.operation, "strides", 1)
             stride = stride if isinstance(stride, int) else stride[0]

@@ -1,4 +1,4 @@
-"""Moves trained weights from one of the three forms of the ResNeXt block to another."""
+"""Moves trained weights between the three forms of the ResNeXt block."""
 
 import re
 
@@ -56,7 +56,7 @@ def move_weights(source: keras.Model, target: keras.Model) -> keras.Model:
 
 
 def _merged(model: keras.Model) -> dict[str, np.ndarray]:
-    """Return the weights by their names in form (c); the branches of a block joined."""
+    """Return the weights by their names in form (c), with the branches of a block joined."""
     parts = {}
     for variable in model.weights:
         name, axis, part, _ = _slice(variable.path, model)
@@ -71,7 +71,7 @@ def _joined(parts: dict[int, np.ndarray], axis: int) -> np.ndarray:
 
 
 def _slice(path: str, model: keras.Model) -> tuple[str, int, int, int]:
-    """Return a weight's name in form (c), the axis of its slice, which slice, and of how many."""
+    """Return a weight's name in form (c), the axis of its slice, its number, and the count."""
     layer, weight = path.rsplit("/", 1)
     if weight == "step":  # of DropBlock and stochastic depth: the same in every layer
         return weight, 0, 0, 1

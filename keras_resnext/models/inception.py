@@ -20,16 +20,7 @@ from keras_resnext.models.primitives import Map, Primitives
 
 
 def inception_features(net: Primitives, x: Map) -> Map:
-    """Describe an Inception network from the image to its last feature map.
-
-    Args:
-        net: `Primitives`, a reading of an `InceptionConfig`. Its `ends` get the output of each
-            module.
-        x: the images.
-
-    Returns:
-        The feature map, at about a thirty-second of the height and width.
-    """
+    """Describe an Inception network from the image to its last feature map."""
     config = net.config
     x = _stem(net, x)
     names = iter(config.modules)
@@ -63,7 +54,7 @@ def _module(net: Primitives, x: Map, module: Module, name: str, stage: int) -> M
 
 
 def auxiliary_head(net: Primitives, x: Map, name: str) -> Map:
-    """Describe an auxiliary classifier up to the vector that its last layer takes."""
+    """Describe an auxiliary classifier up to the input of its last layer."""
     head = HEADS[net.config.auxiliary_head]
     (x,) = chain(net, x, head_path(net.config), name)
     if head.hidden:

@@ -8,7 +8,7 @@ from keras_resnext.models.primitives import Map, Primitives, Size
 
 
 def inception(net: Primitives, x: Map, module: Module, name: str) -> Map:
-    """[path, path, ...](x), concatenated."""
+    """Concatenate [path(x), path(x), ...]."""
     return net.concatenate(paths(net, x, module_paths(module), name), f"{name}_out")
 
 
@@ -24,12 +24,12 @@ def inception_residual(
 
 
 def paths(net: Primitives, x: Map, module: tuple, name: str) -> list[Map]:
-    """Return the outputs of all the paths of a module, in order."""
+    """Return the outputs of all paths of a module, in order."""
     return [output for path in module for output in chain(net, x, path, name)]
 
 
 def chain(net: Primitives, x: Map, path: tuple, name: str) -> list[Map]:
-    """Return what a path ends in: one feature map, or those of the fork at its end."""
+    """Return the outputs of a path: one feature map, or those of the fork at its end."""
     outputs = [x]
     for position in path:
         (x,) = outputs
@@ -54,9 +54,9 @@ def convolution_unit(
 
 
 def pooling(net: Primitives, x: Map, step: Step, name: str) -> Map:
-    """A max or average pooling.
+    """Apply a max or average pooling.
 
-    It follows a ReLU, so that zeros around the image are as good as minus infinity.
+    It follows a ReLU, so zeros around the image serve as well as minus infinity.
     """
     padding = step.padding
     if padding == "ceil":

@@ -1,19 +1,4 @@
-"""What an Inception network is, as data. Nothing here imports Keras.
-
-A module runs *paths* side by side on its input and concatenates what they give. A path is
-written as the papers draw it, layer after layer:
-
-- `3x3`, `1x7`: a convolution with that kernel (height x width), its normalization and ReLU;
-- `max3x3`, `avg3x3`: a pooling with that window;
-- `/2`: its stride;
-- nothing after that: padded, so that stride s leaves `ceil(size / s)` pixels; `v`: not padded;
-  `c` (pooling): a last window may reach over the end by a pixel, PyTorch's `ceil_mode`;
-- `1x3|3x1`: both on the same input, at the end of a path.
-
-So `"1x1 7x1 3x3/2v"` is a 1x1, a 7x1 and an unpadded 3x3 convolution of stride 2. A module of a
-network is the name of its paths in `MODULES` and the filters of its convolutions in the order
-in which they are written.
-"""
+"""The description of an Inception network. Nothing here imports Keras."""
 
 import dataclasses
 import functools
@@ -25,7 +10,13 @@ from typing import ClassVar, NamedTuple
 from keras_resnext.checks import Rule, check, choice, flag, integer, integers, number, optional
 from keras_resnext.models.config import NetworkConfig
 
-# The paths of every kind of module. Figures are those of the papers.
+# The paths of every kind of module, which run side by side on its input; their outputs are
+# concatenated. A path lists its layers: `1x7` is a convolution with that kernel (height x width),
+# its normalization and ReLU; `max3x3` and `avg3x3` are poolings; `/2` is a stride. After these, `v`
+# means no padding, `c` PyTorch's `ceil_mode` (poolings), and nothing a padding that leaves
+# `ceil(size / stride)` pixels. `1x3|3x1` at the end of a path are two layers on the same input.
+# A network's `Module` adds the filters of the convolutions, in the order in which they are written.
+# Figures are those of the papers.
 MODULES = {
     # Szegedy et al., 2014: figure 2 (b), and the same as torchvision has it; figure 2 (a)
     "v1": ("1x1", "1x1 3x3", "1x1 5x5", "max3x3 1x1"),
@@ -48,12 +39,12 @@ MODULES = {
     "residual_b_reduction": ("1x1 3x3/2v", "1x1 3x3/2v", "1x1 3x3 3x3/2v", "max3x3/2v"),
     "residual_c": ("1x1", "1x1 1x3 3x1"),
 }
-# Those whose concatenation goes through a linear 1x1 convolution and is added to the input.
+# In these a linear 1x1 convolution follows the concatenation and is added to the input.
 RESIDUAL_MODULES = ("residual_a", "residual_b", "residual_c")
 
 
 class Stem(NamedTuple):
-    """The layers before the first module, as modules one after the other."""
+    """The layers before the first module, as a sequence of modules."""
 
     modules: tuple[tuple[str, ...], ...]
     native_size: int
@@ -77,7 +68,7 @@ STEMS = {
 
 
 class Head(NamedTuple):
-    """An auxiliary classifier: a path, then what comes before its dense layer."""
+    """An auxiliary classifier: a path, then the layers before its last dense layer."""
 
     path: str
     filters: tuple[int, ...]
@@ -118,7 +109,7 @@ def _is_halving_pool(text: object) -> bool:
 
 
 def _each(expected: str, holds: Callable[[object], bool]) -> Rule:
-    """Return the rule for a tuple of any length, by the rule of its items."""
+    """Return the rule for a tuple of any length whose items follow a rule."""
     return Rule(expected, lambda values: isinstance(values, tuple) and all(map(holds, values)))
 
 
@@ -127,9 +118,9 @@ class InceptionConfig(NetworkConfig):
     """An Inception network: a stem, stages of modules, and what their layers have in common.
 
     Stages are numbered by resolution: stage 2 is at an eighth of the image, stage 3 at a
-    sixteenth, stage 4 at a thirty-second; the stem is before them. A module is called
-    `stage2_block1`, its last layer `stage2_block1_out`. `keras_resnext.models.inception_tables`
-    says which is which in the papers.
+    sixteenth, stage 4 at a thirty-second; the stem precedes them. A module is called
+    `stage2_block1`, its last layer `stage2_block1_out`. Comments in
+    `keras_resnext.models.inception_tables` map these names to those of the papers.
 
     Attributes:
         stem: str, the first layers: `"v1"`, `"v2"`, `"v3"`, `"v4"` or `"resnet_v1"`.
@@ -143,16 +134,15 @@ class InceptionConfig(NetworkConfig):
         norm: bool, whether convolutions are normalized (batch norm).
         norm_scale: bool, whether the batch norm has a scale, gamma. keras.applications and
             TensorFlow's published checkpoints have none, timm's and torchvision's have one.
-        pool_padding: str, how the average poolings inside modules meet the border. `"same"`:
-            the mean of the pixels that are there (TensorFlow); `"counted"`: zeros around
-            the image are counted (timm's and torchvision's v3).
-        residual_scales: tuple of float, what residual branches are multiplied by, one number per
-            stage.
+        pool_padding: str, how average poolings inside modules treat the border: `"same"` takes
+            the mean of the pixels inside the image (TensorFlow), `"counted"` counts zeros around
+            it (timm's and torchvision's v3).
+        residual_scales: tuple of float, factors of the residual branches, one per stage.
         linear_last: bool, whether the last residual module has scale 1 and no ReLU, as in the
             published checkpoints of Inception-ResNet-v2.
         auxiliary: bool, whether to train with auxiliary classifiers, see `AuxiliaryModel`. The
             model without its top has none.
-        auxiliary_head: str, what an auxiliary classifier is made of, `"v1"` or `"v3"`.
+        auxiliary_head: str, the kind of auxiliary classifier, `"v1"` or `"v3"`.
         auxiliary_after: tuple of str, names of the modules that auxiliary classifiers follow,
             such as `"stage3_block1"`; empty for a network without any.
         auxiliary_weight: float, weight of each auxiliary loss.
@@ -221,7 +211,7 @@ class InceptionConfig(NetworkConfig):
             check("auxiliary_after", name, choice(self.modules))
 
     def _problems(self) -> Iterator[str]:
-        """Yield the sentences that say why these values together describe no network."""
+        """Yield a sentence for each reason why these values do not describe a network."""
         for position, stage in enumerate(self.stages, start=2):
             halving = [_is_reduction(module.kind) for module in stage]
             if halving != [position > 2 and not self.pools] + [False] * (len(stage) - 1):
@@ -256,7 +246,7 @@ class InceptionConfig(NetworkConfig):
 
     @property
     def modules(self) -> dict[str, Module]:
-        """Dictionary from the name of a module, such as `stage2_block1`, to the module."""
+        """The modules by name, such as `stage2_block1`."""
         return {
             f"stage{stage}_block{block}": module
             for stage, modules in enumerate(self.stages, start=2)
@@ -270,7 +260,7 @@ class InceptionConfig(NetworkConfig):
 
     @property
     def smallest_input(self) -> int:
-        """What leaves a pixel at the end, and one in the auxiliary classifiers if any."""
+        """What leaves a pixel at the end and in the auxiliary classifiers, if there are any."""
         size = 1
         for stage in range(len(self.stages) + 1, 1, -1):
             names = [name for name in self.modules if name.startswith(f"stage{stage}_")]
@@ -291,7 +281,7 @@ class InceptionConfig(NetworkConfig):
 
     @property
     def depth(self) -> int:
-        """Layers with weights on the longest path, 22 for v1."""
+        """Number of layers with weights on the longest path, 22 for v1."""
         longest = sum(max(map(_length, map(parse, p))) for p in STEMS[self.stem].modules)
         for module in self.modules.values():
             expansion = module.kind in RESIDUAL_MODULES
@@ -310,14 +300,7 @@ def stem_modules(config: InceptionConfig) -> tuple:
 
 @functools.cache
 def module_paths(module: Module) -> tuple:
-    """Return the paths of a module, of steps named `branch2_conv1` with their filters.
-
-    Example:
-    >>> for path in module_paths(Module("residual_b", (192, 128, 160, 192))):
-    ...     print([(step.name, step.filters) for (step,) in path])
-    [('branch1_conv1', 192)]
-    [('branch2_conv1', 128), ('branch2_conv2', 160), ('branch2_conv3', 192)]
-    """
+    """Return the paths of a module, of steps named `branch2_conv1` with their filters."""
     filters = iter(module.filters)
     paths = enumerate(MODULES[module.kind], start=1)
     return tuple(_fill(path, filters, _counters(), f"branch{n}_") for n, path in paths)
@@ -331,11 +314,7 @@ def head_path(config: InceptionConfig) -> tuple:
 
 @functools.cache
 def parse(path: str) -> tuple[tuple[Step, ...], ...]:
-    """Return the layers of a path: a tuple of positions, each a tuple of `Step`.
-
-    Raises:
-        ValueError: If the path is not written as this module's docstring says.
-    """
+    """Return the layers of a path: a tuple of positions, each a tuple of `Step`."""
     return tuple(tuple(map(_step, position.split("|"))) for position in path.split())
 
 
@@ -394,7 +373,7 @@ def _is_reduction(kind: str) -> bool:
 
 
 def _needed(path: tuple, size: int) -> int:
-    """Return the least input of a path that leaves `size` pixels of output."""
+    """Return the smallest input of a path that leaves `size` pixels of output."""
     for position in reversed(path):
         size = max(
             (size - 1) * step.stride

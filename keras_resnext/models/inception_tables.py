@@ -1,23 +1,4 @@
-"""The Inception networks as tables of their modules' filters. Nothing here imports Keras.
-
-A row holds the filters in the order of the module's paths in `inception_config.MODULES`: for
-v1 those are the columns of the paper's table, from #1x1 to pool proj.
-
-| | papers, TensorFlow's code | names here |
-|---|---|---|
-| v1 | 3a 3b; 4a to 4e; 5a 5b | stage2_block1 2; stage3_block1 to 5; stage4_block1 2 |
-| v2 | 3a 3b; 3c 4a to 4d; 4e 5a 5b | stage2_block1 2; stage3_block1 to 5; stage4_block1 to 3 |
-| v3 | mixed_5b to 5d (mixed0 to 2) | stage2_block1 to 3 |
-| | mixed_6a to 6e (mixed3 to 7) | stage3_block1 to 5 |
-| | mixed_7a to 7c (mixed8 to 10) | stage4_block1 to 3 |
-| v4 | mixed_3a 4a 5a | stem_concat2 to 4 |
-| | mixed_5b to 5e | stage2_block1 to 4 |
-| | mixed_6a to 6h | stage3_block1 to 8 |
-| | mixed_7a to 7d | stage4_block1 to 4 |
-| Inception-ResNet-v2 | mixed_5b, block35 1 to 10 | stage2_block1, 2 to 11 |
-| | mixed_6a, block17 1 to 20 | stage3_block1, 2 to 21 |
-| | mixed_7a, block8 1 to 10, conv_7b | stage4_block1, 2 to 11, features_conv |
-"""
+"""The Inception networks as tables of their modules' filters. Nothing here imports Keras."""
 
 from collections.abc import Iterable
 
@@ -48,7 +29,9 @@ _GOOGLENET = (
     ),
 )
 
-# As printed, but for the local response normalization of figure 3, which table 1 leaves out.
+# Rows as in the paper's table, from #1x1 to pool proj: 3a 3b are stage2_block1 and 2, 4a to 4e are
+# stage3_block1 to 5, 5a 5b are stage4_block1 and 2. Table 1 leaves out the local response
+# normalization of figure 3, and so does this.
 V1 = InceptionConfig(
     stem="v1",
     stem_filters=(64, 64, 192),
@@ -75,6 +58,7 @@ V1_NAIVE = V1.replace(
     )
 )
 
+# 3a 3b are stage2_block1 and 2; 3c, 4a to 4d stage3_block1 to 5; 4e, 5a, 5b stage4_block1 to 3.
 V2 = InceptionConfig(
     stem="v2",
     stem_filters=(64, 64, 192),
@@ -105,8 +89,10 @@ def _v3_b(width: int) -> Module:
     return Module("b", (192, width, width, 192, width, width, width, width, 192, 192))
 
 
-# No gamma: as in keras.applications and in TensorFlow's checkpoints. timm's and torchvision's
-# is `V3.replace(norm_scale=True, pool_padding="counted")`.
+# mixed_5b to 5d (mixed0 to 2) are stage2_block1 to 3, mixed_6a to 6e (mixed3 to 7) stage3_block1
+# to 5, mixed_7a to 7c (mixed8 to 10) stage4_block1 to 3. No gamma, as in keras.applications and in
+# TensorFlow's checkpoints. timm's and torchvision's is
+# `V3.replace(norm_scale=True, pool_padding="counted")`.
 V3 = InceptionConfig(
     stem="v3",
     stem_filters=(32, 32, 64, 80, 192),
@@ -128,6 +114,8 @@ V3 = InceptionConfig(
 
 _V4_STEM = (32, 32, 64, 96, 64, 96, 64, 64, 64, 96, 192)
 
+# mixed_3a, 4a, 5a are stem_concat2 to 4; mixed_5b to 5e stage2_block1 to 4; mixed_6a to 6h
+# stage3_block1 to 8; mixed_7a to 7d stage4_block1 to 4.
 V4 = InceptionConfig(
     stem="v4",
     stem_filters=_V4_STEM,
@@ -170,7 +158,7 @@ RESNET_V1 = InceptionConfig(
 
 
 def _resnet_v2(before: tuple[Module, ...], counts: tuple[int, ...], **fields) -> InceptionConfig:
-    """Return a network with `before` ahead of `counts` residual modules per stage."""
+    """Return a network with the modules `before`, then `counts` residual modules per stage."""
     a = Module("residual_a", (32, 32, 32, 32, 48, 64))
     b = Module("residual_b", (192, 128, 160, 192))
     c = Module("residual_c", (192, 192, 224, 256))
@@ -189,7 +177,8 @@ def _resnet_v2(before: tuple[Module, ...], counts: tuple[int, ...], **fields) ->
 
 
 # The network of the published checkpoints: keras.applications', TensorFlow's and timm's, which
-# has a gamma (`norm_scale=True`).
+# has a gamma (`norm_scale=True`). mixed_5b, 6a, 7a are the first blocks of stages 2, 3, 4; block35,
+# block17 and block8 number n are their block n + 1; conv_7b is features_conv.
 RESNET_V2 = _resnet_v2(
     (Module("a", (96, 48, 64, 64, 96, 96, 64)),),
     (10, 20, 10),

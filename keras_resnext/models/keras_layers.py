@@ -9,16 +9,12 @@ import keras_resnext.layers as own
 from keras_resnext.models.primitives import Primitives, Size
 
 Tensor = keras.KerasTensor
-# Objects, because Keras takes its time over a name, and a deep network has thousands.
+# Instances: Keras is slow to look up a name, and a deep network has thousands.
 _ZEROS, _ONES = keras.initializers.Zeros(), keras.initializers.Ones()
 
 
 class KerasLayers(Primitives):
-    """Makes a Keras layer of each primitive, and calls it.
-
-    Args:
-        config: `NetworkConfig` of the network that is built.
-    """
+    """Makes a Keras layer of each primitive, and calls it."""
 
     def convolution(
         self,
@@ -32,7 +28,7 @@ class KerasLayers(Primitives):
         padding: str = "torch",
         use_bias: bool | None = None,
     ) -> Tensor:
-        """Convolve with kernels that begin as in He et al., 2015, equation 10."""
+        """Convolve with kernels initialized as in He et al., 2015, equation 10."""
         return own.GroupedConv2D(
             filters,
             kernel_size,
@@ -82,7 +78,7 @@ class KerasLayers(Primitives):
         formula: Callable[..., object],
         **arguments: object,
     ) -> Tensor:
-        """Call a layer of `keras_resnext.layers`; its formula is for counting."""
+        """Call a layer of `keras_resnext.layers`; its formula only serves counting."""
         make = getattr(own, kind)
         return make(**arguments, kernel_regularizer=self._regularizer(), name=name)(x)
 
@@ -124,7 +120,7 @@ class KerasLayers(Primitives):
         return layers.ZeroPadding2D(border, name=name)(x)
 
     def zero_channels(self, x: Tensor, count: int, name: str) -> Tensor:
-        """Append channels of zeros, by a layer that takes them for a spatial axis."""
+        """Append zeros by a layer that takes the channels for a spatial axis."""
         if channel_axis() == -1:
             padding, data_format = ((0, 0), (0, count)), "channels_first"
         else:

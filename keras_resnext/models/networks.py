@@ -1,4 +1,4 @@
-"""Which functions describe the network of a configuration. Nothing here imports Keras."""
+"""The functions that describe the network of a configuration. Nothing here imports Keras."""
 
 from collections.abc import Callable, Iterator
 
@@ -17,14 +17,9 @@ def features(net: Primitives, x: Map) -> Map:
 
 
 def auxiliary_features(net: Primitives, end: Callable[[str], Map]) -> Iterator[tuple[str, Map]]:
-    """Describe the auxiliary classifiers up to their last layers, if the network has any.
+    """Yield the name of each auxiliary classifier and the input of its last layer.
 
-    Args:
-        net: `Primitives`, a reading.
-        end: function from the name of a module to its output.
-
-    Yields:
-        Pairs, the name of a classifier and the vector that its last layer takes.
+    `end` is a function from the name of a module to its output.
     """
     if isinstance(net.config, InceptionConfig) and net.config.auxiliary:
         for name in net.config.auxiliary_after:

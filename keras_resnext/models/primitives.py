@@ -1,8 +1,7 @@
-"""The primitives that every network is written against: convolution, norm, pooling and so on.
+"""The primitives that every network is written in: convolution, norm, pooling and so on.
 
-A part of a network is a function of a *reading* of the primitives and a feature map. There are two
-readings: `keras_layers.KerasLayers` makes Keras layers, and `counting.Counts` adds up shapes,
-parameters and multiply-adds. So a part is described once. Nothing here imports Keras.
+A part of a network is a function of a *reading* of the primitives and a feature map. It serves
+`keras_layers.KerasLayers`, which makes layers, and `counting.Counts`, which counts without Keras.
 """
 
 import abc
@@ -19,15 +18,10 @@ Size = int | tuple[int, int]
 
 
 class Primitives(abc.ABC):
-    """What a part of a network can be made of.
+    """What a network can be made of.
 
-    `name` is always the name of the Keras layer, `strides` an integer.
-
-    Args:
-        config: `NetworkConfig` of the network that is read.
-
-    Attributes:
-        ends: dict from the name of a module to its output, for what is attached to it later.
+    `name` is always the name of the Keras layer, `strides` an integer. `ends` maps the name of a
+    module to its output, for parts that are attached later.
     """
 
     def __init__(self, config: "NetworkConfig"):
@@ -64,7 +58,7 @@ class Primitives(abc.ABC):
         return self.drop_block(x, drop_block, f"{name}_drop_block") if drop_block else x
 
     def block(self, make: Callable[..., Map], x: Map, place: "Place") -> Map:
-        """Return `make(self, x, place)`, a block of which there may be several alike."""
+        """Return `make(self, x, place)`, a block of which there may be several equal ones."""
         return make(self, x, place)
 
     # Layers with weights.
@@ -84,12 +78,12 @@ class Primitives(abc.ABC):
     ) -> Map:
         """Convolve, by default padded by half the kernel on both sides.
 
-        `use_bias` is the configuration's unless it is given.
+        `use_bias` defaults to the configuration's.
         """
 
     @abc.abstractmethod
     def norm(self, x: Map, name: str, zeros: bool = False, scale: bool = True) -> Map:
-        """Normalize a batch; `zeros` starts the scale at zero, `scale` is whether there is one."""
+        """Normalize a batch; `zeros` starts the scale at zero, `scale=False` leaves it out."""
 
     @abc.abstractmethod
     def dense(
@@ -101,15 +95,9 @@ class Primitives(abc.ABC):
     def layer(
         self, kind: str, x: Map, name: str, formula: Callable[..., Map], **arguments: object
     ) -> Map:
-        """Call a layer that holds others.
+        """Call the class `kind` of `keras_resnext.layers`, a layer that contains others.
 
-        Args:
-            kind: str, the name of a class in `keras_resnext.layers` that takes a
-                `kernel_regularizer`.
-            x: the feature map, or the list of them, that it is called with.
-            name: str, the layer's name.
-            formula: function of a reading and `x` that writes the layer in primitives.
-            **arguments: what the class takes besides.
+        `formula` is a function of a reading and `x` that writes the layer in primitives.
         """
 
     # Layers without weights.
@@ -134,7 +122,7 @@ class Primitives(abc.ABC):
     def average_pool(
         self, x: Map, size: Size, strides: int, name: str, padding: str = "valid"
     ) -> Map:
-        """Take the mean over windows; with `padding="same"` that of the pixels that are there."""
+        """Take the mean over windows; with `padding="same"` zeros around the image do not count."""
 
     @abc.abstractmethod
     def blur_pool(self, x: Map, strides: int, name: str) -> Map:
@@ -174,11 +162,11 @@ class Primitives(abc.ABC):
 
     @abc.abstractmethod
     def concatenate(self, maps: Sequence[Map], name: str) -> Map:
-        """Return the channels of all feature maps."""
+        """Concatenate the channels of feature maps."""
 
     @abc.abstractmethod
     def split(self, x: Map, parts: int) -> Sequence[Map]:
-        """Return equal shares of the channels."""
+        """Split the channels into equal parts."""
 
     @abc.abstractmethod
     def dropout(self, x: Map, rate: float, name: str) -> Map:
@@ -190,4 +178,4 @@ class Primitives(abc.ABC):
 
     @abc.abstractmethod
     def drop_block(self, x: Map, scale: float, name: str) -> Map:
-        """Drop squares, by the configuration's DropBlock; `scale` is of the seeds' chance."""
+        """Drop squares, by the configuration's DropBlock; `scale` multiplies the seeds' chance."""

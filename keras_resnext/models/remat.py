@@ -1,4 +1,4 @@
-"""Training in less memory: activations inside the parts of a network are computed twice."""
+"""Training in less memory: parts of a network compute their activations twice."""
 
 import collections
 import itertools
@@ -24,10 +24,8 @@ def remat_model(model: keras.Model, image_size: int | None = None) -> keras.Mode
 
     The network is cut into parts. Each but the last stores only its inputs for the backward pass
     and is computed again there; the cuts are those that need the least memory. A step computes
-    about a third more. Gradients are the same up to rounding, batch statistics and random numbers
-    are the same.
-
-    Train the returned model and save `model`: they share their weights.
+    about a third more. Gradients agree up to rounding; batch statistics and random numbers are
+    the same. Train the returned model and save `model`: they share their weights.
 
     Args:
         model: functional `keras.Model` that calls each of its layers once.
@@ -75,7 +73,7 @@ def _in_parts(model: keras.Model, image_size: int | None) -> keras.Model:
     else:
         outputs = outputs if len(outputs) > 1 else outputs[0]
         trained = keras.Model(inputs, outputs, name=model.name)
-    # By the policy `compile` decides whether the loss is scaled.
+    # `compile` decides by the policy whether to scale the loss.
     trained.dtype_policy = model.dtype_policy
     return trained
 
@@ -122,7 +120,7 @@ def _check_single_calls(
 
 
 def _sizes(model: keras.Model, tensors: Tensors, image_size: int | None) -> dict[int, int]:
-    """Return the bytes of one image's share of each tensor, by the tensor's id."""
+    """Return the size of each tensor in bytes per image, by the tensor's id."""
     shapes = [tensor.shape for tensor in tensors]
     if any(None in tensor.shape[1:] for tensor in model.inputs):
         if image_size is None:
@@ -158,14 +156,8 @@ def _passing(
 def best_cuts(sizes: Sequence[float], passing: Mapping[int, float]) -> list[int]:
     """Return the cuts that need the least memory: for the cut tensors and the largest part.
 
-    Args:
-        sizes: list of numbers, the size of the activations of each operation.
-        passing: dict from the places of possible cuts (after how many operations, rising) to the
-            size of the tensors that pass there.
-
-    Example:
-    >>> best_cuts([3, 1, 3, 1, 3, 1], {2: 1, 4: 1})
-    [2, 4]
+    `sizes` are those of the activations of each operation, `passing` maps each possible cut (the
+    number of operations before it, rising) to the size of the tensors that pass there.
     """
     upto = np.concatenate([[0], np.cumsum(sizes)])
     places = [0, *passing, len(sizes)]

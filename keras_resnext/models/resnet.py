@@ -10,21 +10,12 @@ from keras_resnext.models.stems import STEM_POOLS, stem
 if TYPE_CHECKING:
     from keras_resnext.models.config import ResNetConfig
 
-# The scale of DropBlock's seeds in the last stages (Lee et al., 2020, section 3.2).
+# Factors of the chance of DropBlock's seeds in the last stages (Lee et al., 2020, section 3.2).
 DROP_BLOCK_SCALES = (0.25, 1.0)
 
 
 def resnet_features(net: Primitives, x: Map) -> Map:
-    """Describe a residual network from the image to its last feature map.
-
-    Args:
-        net: `Primitives`, a reading of a `ResNetConfig`.
-        x: the images.
-
-    Returns:
-        The feature map, `config.outputs[-1]` channels at `1 / config.total_stride` of the
-        height and width.
-    """
+    """Describe a residual network from the image to its last feature map."""
     config = net.config
     x = stem(net, x)
     stages = _stages(config)
@@ -40,7 +31,7 @@ def resnet_features(net: Primitives, x: Map) -> Map:
 
 
 def _stages(config: "ResNetConfig") -> list[list[Place]]:
-    """Return the places of the blocks, a list for each stage."""
+    """Return the places of the blocks, one list per stage."""
     scales = (0.0,) * len(config.blocks)
     if config.drop_block:
         scales = (scales + DROP_BLOCK_SCALES)[-len(config.blocks) :]

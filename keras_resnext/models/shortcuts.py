@@ -1,4 +1,4 @@
-"""What joins a block's input to its output: each way is a row of `SHORTCUTS`.
+"""What joins a block's input to its output: each kind is a row of `SHORTCUTS`.
 
 Nothing here imports Keras.
 """
@@ -53,7 +53,7 @@ def zero_padded(net: Primitives, x: Map, active: Map, place: "Place") -> Map:
 
 
 def projected(net: Primitives, x: Map, active: Map, place: "Place") -> Map:
-    """The identity, or [1x1, BN](x) where the number of channels changes."""
+    """The identity, or [1x1, BN](x) if the number of channels changes."""
     if _changes_channels(net, x, place):
         return projection(net, active, place, place.strides)
     return identity(net, x, place)
@@ -65,7 +65,7 @@ def always_projected(net: Primitives, x: Map, active: Map, place: "Place") -> Ma
 
 
 def averaged(net: Primitives, x: Map, active: Map, place: "Place") -> Map:
-    """The identity, or [mean of 2x2 instead of the stride, 1x1, BN](x) where a shape changes."""
+    """The identity, or [mean of 2x2 instead of the stride, 1x1, BN](x) if a shape changes."""
     if place.strides > 1:
         name = f"{place.name}_shortcut_pool"
         active = net.average_pool(active, place.strides, place.strides, name, padding="same")
@@ -74,7 +74,7 @@ def averaged(net: Primitives, x: Map, active: Map, place: "Place") -> Map:
 
 
 def averaged_3x3(net: Primitives, x: Map, active: Map, place: "Place") -> Map:
-    """The same with the mean of 3x3, which counts the zeros around the image (Big-Little's)."""
+    """As `averaged`, with the mean of 3x3 that counts zeros around the image (Big-Little's)."""
     if place.strides > 1:
         name = f"{place.name}_shortcut"
         active = net.zero_pad(active, 1, f"{name}_pad")

@@ -11,7 +11,7 @@ from keras_resnext.models.primitives import Map, Primitives
 
 @dataclass(frozen=True, kw_only=True)
 class Stem:
-    """The convolutions from the image on.
+    """The convolutions that follow the image.
 
     Args:
         convolutions: function from `stem_filters` to a list of pairs, the kernel size and the
@@ -19,7 +19,7 @@ class Stem:
         strides: int, the stride of the first one.
         timm: dict from our name of a layer to timm's, None if timm has no such network.
         native_size: int, height and width of the images it is made for, in pixels.
-        pool: str, what follows it if the configuration does not say, a name in `STEM_POOLS`.
+        pool: str, what follows it by default, a name in `STEM_POOLS`.
     """
 
     convolutions: Callable[[int], list[tuple[int, int]]]

@@ -1,7 +1,4 @@
-"""The table of named networks: one row each, with the numbers published for it.
-
-Nothing here imports Keras, so that the table can be listed at once.
-"""
+"""The table of named networks with their published numbers. Nothing here imports Keras."""
 
 import dataclasses
 import fnmatch
@@ -21,10 +18,10 @@ class Variant:
         name: str, the name of its function in `keras_resnext`.
         config: `NetworkConfig` that describes it.
         trainable: int, trainable parameters with the default number of classes.
-        total: int, those and the batch norm's statistics, what Keras's `count_params()` returns.
+        total: int, all parameters, as Keras's `count_params()` returns them.
         gmacs: float, 10**9 multiply-adds of convolutions and classifier at the default size.
         top1_error: float, published top-1 error in percent: of ten crops in He 2015, else of one
-            (CIFAR-10's for 32x32 nets).
+            (CIFAR-10's for the networks of 32x32 images).
         top5_error: float, the same for top-5.
         paper: str, first author and year of the paper that reports it.
         input_size: int, default height and width of the image, in pixels.
@@ -66,12 +63,12 @@ def _v2(config: ResNetConfig) -> ResNetConfig:
 
 
 def _d(config: ResNetConfig) -> ResNetConfig:
-    """Return it with the tweaks of ResNet-D: three 3x3 in the stem, an average in strided shortcuts."""
+    """Return the ResNet-D: three 3x3 in the stem, an average in strided shortcuts."""
     return config.replace(stem="deep", shortcut="D")
 
 
 def _t(config: ResNetConfig) -> ResNetConfig:
-    """Return it as ResNet-D with timm's tiered stem."""
+    """Return the ResNet-D with timm's tiered stem."""
     return config.replace(stem="tiered", shortcut="D")
 
 
@@ -89,7 +86,7 @@ def _big_little(config: ResNetConfig, alpha: int = 2, beta: int = 4) -> ResNetCo
 
 
 def _assembled(config: ResNetConfig, alpha: int = 2, beta: int = 4) -> ResNetConfig:
-    """Return it with Big-Little, selective kernels and blur, trained as the assembled paper trains them."""
+    """Return it with Big-Little, selective kernels and blur, as in the assembled paper."""
     return _big_little(config, alpha, beta).replace(
         attention="sk_assembled", downsample="blur", zero_gamma=True, norm_momentum=0.997
     )
@@ -142,7 +139,7 @@ _SZEGEDY15, _SZEGEDY16 = "Szegedy 2015", "Szegedy 2016"
 # fmt: off
 _ROWS = (
     # name, configuration, trainable, total, GMAC, top-1 and top-5 error in percent, paper
-    # The ResNets' errors are those that the ResNeXt paper measured, of one crop, where it has them.
+    # Errors of ResNets are those of the ResNeXt paper, of one crop, if it reports them.
     Variant("ResNet18", _BASIC18, 11_689_512, 11_699_112, 1.814, 27.88, None, _HE15),
     Variant("ResNet34", _BASIC34, 21_797_672, 21_814_696, 3.664, 24.52, None, _HE15),
     Variant("ResNet50", _DEPTH50, 25_557_032, 25_610_152, 4.089, 23.9, None, _XIE17),
@@ -261,15 +258,7 @@ ALIASES = {
 
 
 def get(name: str) -> Variant:
-    """Return the row called `name`, in upper or lower case.
-
-    Raises:
-        ValueError: If the name is unknown; the nearest is named.
-
-    Example:
-    >>> get("resnext50_32x4d").name
-    'ResNeXt50'
-    """
+    """Return the row called `name`, in upper or lower case."""
     names = {known.lower(): known for known in (*VARIANTS, *ALIASES)}
     known = names.get(str(name).lower())
     if known is None:

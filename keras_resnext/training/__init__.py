@@ -1,1 +1,1 @@
-"""Training: `recipe` and `recipes` (the table); `train`: a run, as `plan`, `build` and `loop`."""
+"""Training: recipes, and a run that is planned, built and looped."""

@@ -1,4 +1,4 @@
-"""The second step of a run: the network, what trains it, and its batches."""
+"""The second step of a run: its network, optimizer, loss and batches."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ from keras_resnext.training.recipe import Recipe, own_rate
 from keras_resnext.training.recipes import get_recipe
 from keras_resnext.training.schedules import learning_rate_schedule
 
-# With fewer classes than this, "one of the best five" says nothing.
+# With fewer classes than this, top-5 accuracy says nothing.
 CLASSES_FOR_TOP5 = 6
 
 
@@ -40,10 +40,10 @@ def network_for(
     Args:
         name: str, a name that `list_models()` has, or "keras:" and a name of keras.applications.
         dataset: Dataset, for the image size and the classes.
-        recipe: Recipe, for the precision, the seed, and its fields of the network's configuration;
-            those that the network does not have are left out.
+        recipe: Recipe, for the precision, the seed, and those of its configuration fields that the
+            network has.
         weights: str, pretrained weights as in `create_model`; the classifier is new.
-        **overrides: Further fields of the configuration, or other values than the recipe's.
+        **overrides: Further fields of the configuration; they take precedence over the recipe's.
 
     Returns:
         A functional `keras.Model`, not compiled.
@@ -72,12 +72,7 @@ def network_for(
 
 
 def fitting(name: str, network: dict) -> dict:
-    """Return those fields that the configuration of a network has.
-
-    Example:
-    >>> fitting("InceptionV3", {"zero_gamma": True, "norm_momentum": 0.99})
-    {'norm_momentum': 0.99}
-    """
+    """Return those of the given fields that a network's configuration has."""
     if is_baseline(name):
         return {}
     known = {field.name for field in dataclasses.fields(variants.get(name).config)}
@@ -88,11 +83,8 @@ def fitting(name: str, network: dict) -> dict:
 class Built:
     """What the loop runs.
 
-    Args:
-        trained: The `keras.Model` that `fit` is called on: the plan's, or one that teaches it or
-            computes its activations twice; compiled.
-        training: Training, which `assemble` turns into batches.
-        test: tf.data.Dataset of test batches.
+    `trained` is what `fit` is called on: the compiled network, or a model around it (teacher,
+    remat).
     """
 
     trained: keras.Model
@@ -101,17 +93,7 @@ class Built:
 
 
 def build(plan: Plan) -> Built:
-    """Build what a plan needs: teacher, compiled model, batches.
-
-    Args:
-        plan: Plan, from `plan`.
-
-    Returns:
-        `Built`.
-
-    Raises:
-        ValueError: If the teacher does not fit, or memory does not suffice for the cache.
-    """
+    """Build what a plan needs: teacher, compiled model, batches."""
     model, recipe, answers = plan.model, plan.recipe, None
     if recipe.deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -137,14 +119,14 @@ def compile_recipe(
 ) -> None:
     """Compile a classifier of one-hot or mixed labels as a recipe says.
 
-    The optimizer, built, with its schedule, what is decayed, frozen stages, the schedules of
-    DropBlock and stochastic depth, the loss, top-1 and (of six classes or more) top-5. What is
-    about data, augmentation, mixing and label smoothing, is up to `training_batches`.
+    This sets the optimizer (built), its schedule, weight decay, frozen stages, the schedules of
+    DropBlock and stochastic depth, the loss, top-1 and, with six classes or more, top-5 accuracy.
+    Augmentation, mixing and label smoothing are left to `training_batches`.
 
     Args:
         model: A built `keras.Model` that ends in a softmax or in logits.
-        recipe: Recipe, or its name. Its learning rate is taken as it is: for a batch of another
-            size `recipe.resolved(dataset)` changes it in proportion.
+        recipe: Recipe, or its name. Its learning rate is not scaled to the batch size: use
+            `recipe.resolved(dataset)` for that.
         steps: int, steps of the whole training: batches per epoch times epochs.
         student: The part of the model that is trained, if it is not the whole.
 
@@ -174,7 +156,7 @@ def compile_recipe(
         loss=find_loss(student, recipe),
         metrics=metrics,
     )
-    # Keras would build it within the first step, which TensorFlow then traces twice.
+    # Otherwise Keras builds it within the first step, which TensorFlow then traces twice.
     model.optimizer.build(model.trainable_variables)
 
 
@@ -185,18 +167,10 @@ def pipelines(
     mixing: Mixing,
     answers: np.ndarray | None = None,
 ) -> tuple[Training, tf.data.Dataset]:
-    """Return the data of a run; its parts share the memory by their sizes.
+    """Return the training data and the test batches of a run.
 
-    Args:
-        model: The `keras.Model` that is trained.
-        dataset: Dataset with the augmentation of the run.
-        recipe: Recipe, resolved.
-        mixing: Mixing, parsed.
-        answers: Array (count, classes) of a teacher's probabilities for each training image, or
-            None.
-
-    Returns:
-        `Training`, which `assemble` takes, and test batches.
+    Both share the memory budget in proportion to their sizes. `answers` are a teacher's
+    probabilities (count, classes) for the training images.
     """
     budget = recipe.memory_budget
     share = len(dataset.train) / (len(dataset.train) + len(dataset.test))
@@ -222,7 +196,7 @@ def pipelines(
         crop=recipe.test_crop,
     )
     devices = devices_of_a_worker()
-    if devices > 1:  # each gets as many images
+    if devices > 1:  # all get equally many images
         test = test.map(
             lambda x, y: tuple(t[: tf.shape(t)[0] // devices * devices] for t in (x, y))
         )
@@ -236,11 +210,8 @@ def pipelines(
 def test_preprocessing(size: int, edge: int, mean: tuple, std: tuple) -> Preprocessing:
     """Return the layer that prepares an image as a run's test images are prepared.
 
-    Args:
-        size: int, edge in pixels of the square that the network takes.
-        edge: int, the shorter side in pixels before the crop.
-        mean: tuple of float, the mean of each channel, of pixels from 0 to 1.
-        std: tuple of float, the standard deviation of each channel.
+    `edge` is the shorter side in pixels before the crop to `size`; `mean` and `std` are per
+    channel, for pixels from 0 to 1.
     """
     return Preprocessing(size, size / edge, mean=mean, std=std, resize_fitting=False)
 

@@ -1,4 +1,4 @@
-"""What happens beside the steps: measuring, writing, stopping."""
+"""The callbacks of a run: measuring, writing files, stopping."""
 
 import math
 import signal
@@ -32,9 +32,9 @@ from keras_resnext.training.run_folder import (
 from keras_resnext.training.schedules import learning_rate_schedule
 
 SECONDS_BETWEEN_SAVES = 60
-# A picture is drawn, a checkpoint written, if the last took at most this share of the time since.
+# Draw a plot, or write a checkpoint, if the last one took at most this share of the time since.
 PLOT_SHARE, CHECKPOINT_SHARE = 0.03, 0.03
-PLOT_SECONDS = 0.3  # of the first; then it is known
+PLOT_SECONDS = 0.3  # a guess for the first; later ones are measured
 
 Logs = dict | None
 
@@ -46,14 +46,7 @@ class DivergedError(ArithmeticError):
 class RunCallbacks:
     """The callbacks of a run, by name, and in `all` in the order in which Keras calls them.
 
-    Args:
-        plan: Plan of the run.
-        trained: The compiled `keras.Model` that `fit` is called on.
-        folder: Path of the run's folder.
-        console: `rich.console.Console` to show progress on.
-        more: Sequence of further callbacks.
-        position: Position of the run.
-        sums: list of arrays, sums of the metrics of the epoch that is resumed, or None.
+    `sums` are the metrics' sums of a resumed epoch.
     """
 
     def __init__(
@@ -81,7 +74,7 @@ class RunCallbacks:
             self.bars.append(
                 ProgressBar(console, recipe.epochs, recipe.step_batch, plan.steps, position)
             )
-        # Track and Speed first: the others show and write what they know. Stopping last.
+        # Track and Speed first: the others show and write what they measure. Stopping last.
         self.all = [
             self.track,
             self.waiting,
@@ -97,20 +90,15 @@ class RunCallbacks:
             self.checkpoints,
             self.stop,
         ]
-        for callback in (self.files, self.checkpoints):  # also if nothing is left to fit
+        for callback in (self.files, self.checkpoints):  # even if nothing is left to fit
             callback.set_model(trained)
 
 
 class Track(keras.callbacks.Callback):
-    """Keep the position of a run up to date, and its metrics across an interruption.
+    """Keep the position of a run up to date, and restore its metrics in a resumed epoch.
 
-    Args:
-        position: Position of the run after the last step.
-        sums: list of arrays, sums of the metrics to be restored in the first epoch, or None.
-
-    Attributes:
-        sums: list of arrays, those of the epoch while the metrics hold something else: until they
-            are restored, and during a test; otherwise None.
+    `sums` holds the epoch's sums while the metrics hold others: before they are restored, and
+    during a test.
     """
 
     def __init__(self, position: Position, sums: list[np.ndarray] | None = None) -> None:
@@ -118,6 +106,7 @@ class Track(keras.callbacks.Callback):
         self.position, self.sums = position, sums
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        """Start counting steps, and restore the metrics of a resumed epoch."""
         if epoch != self.position.epoch:
             self.position.epoch, self.position.step = epoch, 0
         self.before = self.position.step
@@ -127,25 +116,25 @@ class Track(keras.callbacks.Callback):
         self.sums = None
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        """Count the step."""
         self.position.step = self.before + batch + 1
 
     def on_test_begin(self, logs: Logs = None) -> None:
+        """Save the sums of the epoch, which the test resets."""
         if hasattr(self.model, "jax_state_sync"):
             self.model.jax_state_sync()
         self.sums = [value_of(variable) for variable in self.model.metrics_variables]
 
     def on_test_end(self, logs: Logs = None) -> None:
+        """Forget the saved sums."""
         self.sums = None
 
 
 class Speed(keras.callbacks.Callback):
-    """Measure training without compiling and testing.
+    """Measure training, without compiling and testing.
 
-    Logs get `learning_rate`, `images_per_second` and `seconds` (since the start).
-
-    Args:
-        batch_size: int, images per step.
-        seconds: float, seconds that the run had taken when it was interrupted.
+    Adds `learning_rate`, `images_per_second` and `seconds` (since the start of the run) to the
+    logs.
     """
 
     def __init__(self, batch_size: int, seconds: float = 0.0) -> None:
@@ -163,14 +152,16 @@ class Speed(keras.callbacks.Callback):
 
     @property
     def total_seconds(self) -> float:
-        """Seconds since this was made, and before that."""
+        """Seconds of the run, including those before an interruption."""
         return self.earlier + time.perf_counter() - self.started
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        """Start measuring the epoch."""
         self.epoch_images, self.epoch_seconds = 0, 0.0
         self.done, self.mark = 0, time.perf_counter()
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        """Measure the steps since the last call; the first one compiles."""
         now = time.perf_counter()
         images = (batch + 1 - self.done) * self.batch_size
         if self.warm:  # the first call compiles
@@ -181,6 +172,7 @@ class Speed(keras.callbacks.Callback):
         self.warm, self.done, self.mark = True, batch + 1, now
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Add the measurements to the logs."""
         logs["learning_rate"] = float(self.model.optimizer.learning_rate)
         rate = self.epoch_images / self.epoch_seconds if self.epoch_seconds else math.nan
         logs["images_per_second"] = round(rate, 1)
@@ -190,9 +182,7 @@ class Speed(keras.callbacks.Callback):
 class WaitingShare(keras.callbacks.Callback):
     """Add `waiting` to the logs: the share of an epoch's steps spent waiting for data.
 
-    Attributes:
-        waited: Function that returns the seconds waited since its last call
-            (`data.waiting.Timed.seconds`), set before training. By default NaN: not known.
+    Set `waited` before training to a function that returns the seconds waited since its last call.
     """
 
     def __init__(self) -> None:
@@ -206,13 +196,16 @@ class WaitingShare(keras.callbacks.Callback):
         return min(self.seconds / self.total, 1.0) if self.total else None
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        """Start measuring the epoch."""
         self.waited()
         self.begin = self.end = time.perf_counter()
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        """Note the time of the last step."""
         self.end = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Add the share to the logs."""
         waited, total = self.waited(), self.end - self.begin
         self.seconds += waited
         self.total += total
@@ -220,14 +213,7 @@ class WaitingShare(keras.callbacks.Callback):
 
 
 class StopOnNaN(keras.callbacks.Callback):
-    """Raise a `DivergedError` when the loss becomes NaN or infinite.
-
-    Args:
-        position: Position of the run.
-        schedule: Function from a step to its learning rate.
-        steps: int, steps per epoch.
-        folder: Path of the run's folder.
-    """
+    """Raise a `DivergedError` when the loss becomes NaN or infinite."""
 
     def __init__(
         self, position: Position, schedule: Callable[[int], float], steps: int, folder: Path
@@ -236,6 +222,7 @@ class StopOnNaN(keras.callbacks.Callback):
         self.position, self.schedule, self.steps, self.folder = position, schedule, steps, folder
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        """Check the loss."""
         if math.isfinite(logs["loss"]):
             return
         epoch, step = self.position.epoch, self.position.step
@@ -255,13 +242,10 @@ class StopOnNaN(keras.callbacks.Callback):
 
 
 class StopSafely(keras.callbacks.Callback):
-    """Let Ctrl-C end training between two steps, when the weights are those of a whole step.
+    """Let Ctrl-C and SIGTERM end training between two steps; use as a context around `fit`.
 
-    So does SIGTERM, which clusters send before they kill. A KeyboardInterrupt in the middle of a
-    step would, on JAX, leave no weights at all. Before the first step is done there is nothing to
-    save, and a second Ctrl-C does not wait.
-
-    Use as a context in which `fit` is called.
+    Within a step, JAX's weights could not be saved. Before the end of the first step there is
+    nothing to save, so that a signal ends training at once; so does a second signal.
     """
 
     def __init__(self) -> None:
@@ -281,7 +265,7 @@ class StopSafely(keras.callbacks.Callback):
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         at_once = self.requested or not self.steps
-        # Also if it is raised: TensorFlow may lose it while it traces the first step.
+        # Even if raising: TensorFlow may swallow the exception while it traces the first step.
         self.requested = True
         if at_once:
             raise KeyboardInterrupt
@@ -291,29 +275,29 @@ class StopSafely(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        """Count the step, and stop if requested."""
         self.steps += 1
         self._stop_if_requested()
 
     def on_test_batch_end(self, batch: int, logs: Logs = None) -> None:
+        """Stop if requested."""
         self._stop_if_requested()
 
 
 class HistoryFiles(keras.callbacks.Callback):
-    """Write history.csv after each epoch, and history.png as often as it costs next to nothing.
+    """Write history.csv after each epoch, and history.png as often as costs little time.
 
-    Args:
-        folder: Path of the run's folder.
-        title: str, title of the picture.
-        rows: list of dict, the epochs so far; each one that ends is added.
+    An epoch that ends is added to `rows`.
     """
 
     def __init__(self, folder: Path, title: str, rows: list[dict]) -> None:
         super().__init__()
         self.folder, self.title = folder, title
-        # A run of seconds is drawn when it ends, and not before.
+        # A run of seconds is drawn only when it ends.
         self.rows, self.pause, self.drawn_at = rows, PLOT_SECONDS / PLOT_SHARE, time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Write the epoch."""
         self.rows.append({"epoch": epoch + 1, **logs})
         write_rows(self.folder / HISTORY, self.rows)
         if time.perf_counter() - self.drawn_at >= self.pause:
@@ -331,10 +315,7 @@ class HistoryFiles(keras.callbacks.Callback):
 
 
 class TestAverage(keras.callbacks.Callback):
-    """Test the average of the weights instead of them, if the optimizer keeps one.
-
-    Use as a context in which `fit` is called.
-    """
+    """Test the average of the weights if the optimizer keeps one; use as a context around `fit`."""
 
     __test__ = False  # pytest takes it for a test
 
@@ -346,21 +327,19 @@ class TestAverage(keras.callbacks.Callback):
         self.swapped.close()
 
     def on_test_begin(self, logs: Logs = None) -> None:
+        """Swap in the average."""
         self.swapped.enter_context(averaged(self.model))
 
     def on_test_end(self, logs: Logs = None) -> None:
+        """Swap the weights back."""
         self.swapped.close()
 
 
 class ModelFiles(keras.callbacks.Callback):
-    """Save the model that is best on the test part, and every minute the last.
+    """Save the best model on the test images when it improves, and the last one every minute.
 
-    If the optimizer keeps an average of the weights, that is what is saved.
-
-    Args:
-        folder: Path of the run's folder.
-        model: The `keras.Model` to save: the one in training, or the student in it.
-        position: Position of the run, which holds the best accuracy so far.
+    `model` is the network, or the student in it. An average of the weights is saved instead of
+    them.
     """
 
     def __init__(self, folder: Path, model: keras.Model, position: Position) -> None:
@@ -369,6 +348,7 @@ class ModelFiles(keras.callbacks.Callback):
         self.saved_at = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Save the models that are due."""
         if logs["val_top1"] > self.position.best:
             self.position.best = float(logs["val_top1"])
             self.save(BEST)
@@ -383,14 +363,7 @@ class ModelFiles(keras.callbacks.Callback):
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Write a checkpoint after epochs and within them, as often as it costs next to nothing.
-
-    Args:
-        folder: Path of the run's folder.
-        model: The `keras.Model` with the weights: the one in training, or the student in it.
-        track: Track of the run, for its position and the sums of its metrics.
-        speed: Speed of the run, for the time that it has taken.
-    """
+    """Write a checkpoint every minute, and after epochs as often as costs little time."""
 
     def __init__(self, folder: Path, model: keras.Model, track: Track, speed: Speed) -> None:
         super().__init__()
@@ -399,16 +372,18 @@ class Checkpoints(keras.callbacks.Callback):
         self.saved_at, self.took = time.perf_counter(), 0.0
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        """Write a checkpoint if the last is a minute old."""
         if time.perf_counter() - self.saved_at >= SECONDS_BETWEEN_SAVES:
             self.save()
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Move on to the next epoch, and write a checkpoint if that costs little time."""
         self.position.epoch, self.position.step = epoch + 1, 0
         if time.perf_counter() - self.saved_at >= self.took / CHECKPOINT_SHARE:
             self.save()
 
     def save(self) -> None:
-        """Write the checkpoint, unless weights are NaN."""
+        """Write a checkpoint, unless a weight is NaN."""
         begin = time.perf_counter()
         self.position.seconds = self.speed.total_seconds
         checkpoint.save(self.path, self.model, self.student, self.position, self.track.sums)

@@ -1,8 +1,7 @@
-"""All that a run needs to be resumed at a step as if it had not been interrupted, in one file.
+"""A checkpoint: a safetensors file from which a run resumes as if it had not been interrupted.
 
-Weights, statistics, random generators and drop schedules of the model; momenta, averages,
-accumulated gradients and loss scale of the optimizer; sums of the metrics so far; the epoch and
-the step in it; the history. The file is safetensors, written whole or not at all.
+It holds the state of the model (with random generators and schedules), the optimizer and the
+metrics, and the run's position with its history.
 """
 
 import json
@@ -19,20 +18,15 @@ from keras_resnext.training.optimizers import value_of
 from keras_resnext.training.run_folder import write_whole
 
 MODEL, OPTIMIZER, METRIC = "model/", "optimizer/", "metric/"
-# Faults of a checkpoint that a message lists.
+# The most faults that an error message lists.
 LISTED = 8
 
 
 @dataclass
 class Position:
-    """Where a run is.
+    """The progress of a run: the epoch, from 0, and the number of steps done in it.
 
-    Args:
-        epoch: int, the current epoch, from 0.
-        step: int, steps of it that are done.
-        history: list of dict, the rows of the epochs before it.
-        seconds: float, what they and the steps have taken.
-        best: float, the highest test accuracy so far.
+    `history` has a row per completed epoch; `best` is the highest test accuracy so far.
     """
 
     epoch: int = 0
@@ -51,15 +45,8 @@ def save(
 ) -> None:
     """Write a checkpoint, unless a weight is NaN: then the last one stays.
 
-    Args:
-        path: Path of the file; what is there is replaced once the new one is whole.
-        model: The compiled `keras.Model` in training, for its optimizer and metrics.
-        student: The `keras.Model` whose weights are saved: the model itself, or what it trains.
-        position: Position of the run.
-        sums: list of arrays, sums of the epoch's metrics if the model's hold others.
-
-    Raises:
-        WriteError: If it cannot be written; then the file is as it was.
+    `student` has the weights to save: `model` itself, or the network that it trains. `sums` are the
+    epoch's metrics if the model's hold others.
     """
     if hasattr(model, "jax_state_sync"):
         model.jax_state_sync()
@@ -76,19 +63,10 @@ def save(
 def restore(
     path: Path, model: keras.Model, student: keras.Model
 ) -> tuple[Position, list[np.ndarray]]:
-    """Read what `save` has written into a model that is compiled alike.
+    """Restore what `save` wrote into a model compiled alike, and return position and metric sums.
 
-    Args:
-        path: Path of the file.
-        model: A `keras.Model` compiled as the one that was saved; its optimizer is built.
-        student: As in `save`.
-
-    Returns:
-        The position of the run, and the sums of its metrics: `fit` resets those when it begins an
-        epoch, so they have to be restored after that.
-
-    Raises:
-        ValueError: If it is damaged, or of another network, optimizer or number of classes.
+    `fit` resets metrics when it begins an epoch: restore the sums after that. Raise a `ValueError`
+    if the file is damaged, or of another network, optimizer or number of classes.
     """
     position, tensors = _read(path)
     sums = [tensors.pop(name) for name in sorted(tensors) if name.startswith(METRIC)]
@@ -101,11 +79,7 @@ def restore(
 
 
 def position_of(path: Path) -> Position:
-    """Return where the run was when a checkpoint was written.
-
-    Raises:
-        ValueError: If it is damaged.
-    """
+    """Return the position at which a checkpoint was written."""
     return _read(path)[0]
 
 
@@ -148,9 +122,9 @@ def _check_classes(path: Path, state: dict, tensors: dict) -> None:
 
 
 def _state(model: keras.Model, student: keras.Model) -> Iterator[tuple[str, keras.Variable]]:
-    """Yield every variable of the model and the optimizer.
+    """Yield every variable of the model and the optimizer, by number.
 
-    By number: Keras names what has no name after what was made before in the process.
+    Their names will not do: Keras numbers them by what was built earlier in the process.
     """
     for kind, variables in ((MODEL, student.variables), (OPTIMIZER, model.optimizer.variables)):
         for number, variable in enumerate(variables):

@@ -1,4 +1,4 @@
-"""Learning from a teacher: a term of the loss; it is a model, or its stored answers."""
+"""Learning from a teacher: a term of the loss, with the teacher as a model or as stored answers."""
 
 import hashlib
 from pathlib import Path
@@ -15,32 +15,16 @@ from keras_resnext.training.losses import ends_in_softmax
 from keras_resnext.training.recipe import Recipe
 from keras_resnext.training.run_folder import write_whole
 
-# In the loss alone: a probability below this has no useful logarithm.
+# In the loss, smaller probabilities have no useful logarithm.
 LEAST = 1e-12
 
 
 class LearnFrom(keras.layers.Layer):
     """Add the cross entropy against a teacher to the loss, and return the student's outputs.
 
-    `weight * T^2 * CE(student / T, softmax(teacher / T))`, of logits; if a model ends in a softmax,
-    its logarithm serves, which differs from the logits by a constant. In inference nothing is
-    added, and the teacher is not called.
-
-    Args:
-        teacher: A `keras.Model` of images, or None if its outputs are given instead of images.
-        teacher_softmax: bool, whether the teacher's outputs are probabilities.
-        student_softmax: bool, whether the student's are.
-        temperature: float, T.
-        weight: float, weight of the term.
-        **kwargs: Arguments of `keras.layers.Layer`.
-
-    Call arguments:
-        student: Tensor of shape (batch, classes), the student's outputs.
-        images: Tensor, what the teacher sees, or its outputs of shape (batch, classes).
-
-    Reference:
-        [Hinton et al., 2015](https://arxiv.org/abs/1503.02531),
-        [Lee et al., 2020, section 3.2.3](https://arxiv.org/abs/2001.06268)
+    `weight * T^2 * CE(student / T, softmax(teacher / T))` of logits (arXiv 1503.02531); the
+    logarithm of a softmax serves as logits. Without a `teacher`, `images` are its outputs.
+    Inference adds nothing.
     """
 
     def __init__(
@@ -62,6 +46,7 @@ class LearnFrom(keras.layers.Layer):
     def call(
         self, student: keras.KerasTensor, images: keras.KerasTensor, training: bool = False
     ) -> keras.KerasTensor:
+        """Return `student`, and in training add the loss."""
         if training:
             answers = images if self.teacher is None else self.teacher(images, training=False)
             answers = ops.softmax(_logits(answers, self.teacher_softmax) / self.temperature)
@@ -71,6 +56,7 @@ class LearnFrom(keras.layers.Layer):
         return student
 
     def compute_output_shape(self, student_shape: tuple, images_shape: tuple) -> tuple:
+        """Return the shape of the student's outputs."""
         return student_shape
 
 
@@ -82,22 +68,7 @@ def _logits(outputs: keras.KerasTensor, softmax: bool) -> keras.KerasTensor:
 def taught_model(student: keras.Model, teacher: keras.Model, recipe: Recipe) -> keras.Model:
     """Return a model that trains a student: the same weights and outputs, and one more loss.
 
-    Args:
-        student: A classifier, a `keras.Model`.
-        teacher: A classifier of the same images and classes. It is frozen.
-        recipe: Recipe, for the temperature, the weight, and whether the answers are stored.
-
-    Returns:
-        A functional `keras.Model` of the student's images, or, if answers are stored, of
-        `[images, answers]`.
-
-    Example:
-    >>> def dense():
-    ...     layers = [keras.Input((4,)), keras.layers.Dense(3, activation="softmax")]
-    ...     return keras.Sequential(layers)
-    >>> model = taught_model(dense(), dense(), Recipe(teacher="teacher.keras", temperature=2.0))
-    >>> len(model.trainable_variables)  # the student's
-    2
+    If the recipe stores the teacher's answers, its inputs are `[images, answers]`.
     """
     images = student.inputs[0]
     softmax = ends_in_softmax(teacher) or recipe.teacher_stored
@@ -109,24 +80,13 @@ def taught_model(student: keras.Model, teacher: keras.Model, recipe: Recipe) -> 
     )
     inputs = [images, seen] if recipe.teacher_stored else images
     model = keras.Model(inputs, learn(student.outputs[0], seen), name=student.name)
-    # By the policy `compile` decides whether the loss is scaled.
+    # `compile` decides by the policy whether to scale the loss.
     model.dtype_policy = student.dtype_policy
     return model
 
 
 def load_teacher(path: str | Path, dataset: Dataset) -> keras.Model:
-    """Load a teacher, and check that it can teach.
-
-    Args:
-        path: str, path of a .keras file, or of a run's folder.
-        dataset: Dataset that is to be learned.
-
-    Returns:
-        A `keras.Model`.
-
-    Raises:
-        ValueError: If it cannot be loaded, or has other classes or images.
-    """
+    """Load a .keras file or a run's folder, or raise a `ValueError` if it cannot teach the data."""
     teacher = load_file(path)
     if teacher.output_shape[1:] != (dataset.classes,):
         raise ValueError(
@@ -142,18 +102,9 @@ def load_teacher(path: str | Path, dataset: Dataset) -> keras.Model:
 
 
 def stored_answers(teacher: keras.Model, dataset: Dataset, recipe: Recipe) -> np.ndarray:
-    """Return a teacher's answers for each training image as testing shows it.
+    """Return a teacher's probabilities (count, classes) for the training images, not augmented.
 
-    They are stored beside the teacher, in a file named after its weights and after the images,
-    their order, and how they are shown.
-
-    Args:
-        teacher: A classifier, a `keras.Model`.
-        dataset: Dataset, for its training part.
-        recipe: Recipe, resolved.
-
-    Returns:
-        Array of float32 probabilities of shape (count, classes): what mixing images mixes too.
+    They are cached beside the teacher, under a hash of its weights and the images.
     """
     place = Path(recipe.teacher)
     folder = place if place.is_dir() else place.parent

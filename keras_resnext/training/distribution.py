@@ -18,15 +18,9 @@ STRATEGIES = ("auto", "none", "mirrored", "multi_worker")
 def distributed(strategy: str = "auto") -> Iterator[None]:
     """Build and train on several devices in this context.
 
-    Batches are those of all devices together: a recipe makes the same run on one and on many.
-
-    Args:
-        strategy: str, "mirrored": all devices of this machine, each with a copy of the weights;
-            "multi_worker": those of several machines, on JAX (see examples/); "none": one;
-            "auto": all of this machine, if there is more than one.
-
-    Raises:
-        ValueError: For "multi_worker" on another backend than JAX, and "mirrored" on PyTorch.
+    "mirrored" uses all devices of this machine, "multi_worker" those of several machines (JAX only,
+    see examples/), "auto" all of this machine if there are several. Batch sizes are totals over all
+    devices.
     """
     check("strategy", strategy, choice(STRATEGIES))
     with _SCOPES[keras.backend.backend()](strategy):
@@ -77,16 +71,9 @@ WORKER = "KERAS_DISTRIBUTION_PROCESS_ID"
 
 
 def join(strategy: str) -> None:
-    """Connect to the other workers of a run, before anything is computed.
+    """Connect to the other workers of a "multi_worker" run, before anything is computed.
 
-    They are named in the environment, as `keras.distribution.initialize` reads it:
-    KERAS_DISTRIBUTION_JOB_ADDRESSES (host:port of the first), _NUM_PROCESSES and _PROCESS_ID.
-
-    Args:
-        strategy: str; only "multi_worker" has others.
-
-    Raises:
-        ValueError: On another backend than JAX, and without those variables.
+    They are given by the environment variables that `keras.distribution.initialize` reads.
     """
     if strategy != "multi_worker":
         return
@@ -126,18 +113,9 @@ def devices_of_a_worker() -> int:
 
 
 def supervise(command: Sequence[str], restarts: int, fine: Sequence[int]) -> int:
-    """Run a worker, and run it again when it fails: its peers are restarted too.
+    """Run a worker's command, restart it when it fails, and return its last exit code.
 
-    Ctrl-C reaches the worker as it does this process, which waits for it to save what it has;
-    SIGTERM, which clusters send before they kill, is passed on and nothing is restarted.
-
-    Args:
-        command: Sequence of str, the worker's command, which resumes an existing run.
-        restarts: int, the greatest number of restarts.
-        fine: Sequence of int, exit codes that are no failures.
-
-    Returns:
-        int, the last exit code.
+    Exit codes in `fine` are not failures. On Ctrl-C wait for the worker to save; pass SIGTERM on.
     """
     ending = []
     for left in range(restarts, -1, -1):
@@ -164,7 +142,7 @@ _SCOPES = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}
 
 
 def synchronize(model: keras.Model) -> None:
-    """Let the batch norms of a model see the batch of all devices together; on JAX they do."""
+    """Let batch norms use the batch of all devices under TensorFlow; on JAX they always do."""
     if keras.backend.backend() != "tensorflow":
         return
     import tensorflow as tf

@@ -1,4 +1,4 @@
-"""What a run is made with: the device and the versions."""
+"""The devices and package versions of this machine."""
 
 import os
 import platform
@@ -14,10 +14,7 @@ PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy")
 
 
 def devices() -> list[str]:
-    """Return the names of the devices, as Keras has them: "cpu:0", "gpu:0", "gpu:1".
-
-    On PyTorch, where Keras does not know, they are counted.
-    """
+    """Return the names of the devices as Keras has them, such as "cpu:0" or "gpu:1"."""
     if keras.backend.backend() != "torch":
         return [name.lower() for name in keras.distribution.list_devices()]
     import torch
@@ -26,12 +23,7 @@ def devices() -> list[str]:
 
 
 def device() -> str:
-    """Return what this machine trains on.
-
-    Example:
-    >>> "cores" in device() or "gpu" in device()
-    True
-    """
+    """Return a description of what this machine trains on."""
     accelerators = [name for name in devices() if not name.startswith("cpu")]
     return ", ".join(accelerators) or f"cpu, {_processor()}, {_cores()} cores"
 

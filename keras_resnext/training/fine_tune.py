@@ -1,4 +1,4 @@
-"""Training from pretrained weights: what is copied, and what stays as it is."""
+"""Training from pretrained weights: copying them, and freezing stages."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -18,31 +18,10 @@ from keras_resnext.weights.files import find_weights, is_ours
 def fine_tuned_model(
     name: str, weights: str | Path, classes: int, **contract: object
 ) -> keras.Model:
-    """Build a network with pretrained weights and a new classifier.
+    """Build a network with pretrained weights and a new classifier with random weights.
 
-    Everything but the classifier must fit; that begins with random weights, however many classes
-    the weights had.
-
-    Args:
-        name: str, a name that `list_models()` has.
-        weights: str, as in `create_model`, or the path of a `.keras` file.
-        classes: int, number of classes of the new task.
-        **contract: Further arguments of `create_model`.
-
-    Returns:
-        A functional `keras.Model`.
-
-    Raises:
-        ValueError: If the weights do not exist, or are those of another network.
-
-    Example:
-    >>> import keras_resnext, pathlib, tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     file = pathlib.Path(folder) / "model.keras"
-    ...     keras_resnext.ResNeXt35(classes=10).save(file)
-    ...     model = fine_tuned_model("ResNeXt35", file, classes=3)
-    >>> model.output_shape
-    (None, 3)
+    `contract` holds further arguments of `create_model`. Raise a `ValueError` unless all weights
+    but the classifier's fit.
     """
     if is_ours(weights):
         source = load_file(weights)
@@ -73,7 +52,7 @@ def _copy_weights(source: keras.Model, target: keras.Model, complaint: str) -> N
 
 
 def _published(name: str, weights: str | Path, contract: Mapping) -> tuple[object, Mapping]:
-    """Return published weights, and the contract of a network of the form that they have."""
+    """Return published weights, and the contract adapted to the form that they have."""
     if is_baseline(name):
         return weights, contract
     row = variants.get(name)
@@ -84,26 +63,9 @@ def _published(name: str, weights: str | Path, contract: Mapping) -> tuple[objec
 
 
 def freeze(model: keras.Model, through: int | None) -> keras.Model:
-    """Freeze the stem and the first stages of a network.
+    """Freeze the stem and the stages up to `through`; 0 freezes the stem alone, None nothing.
 
-    A frozen batch norm keeps its statistics too: it runs as in inference.
-
-    Args:
-        model: A `keras.Model` of this package, before it is compiled.
-        through: int, the last stage that is frozen: 0 freezes the stem alone, 4 all but the
-            classifier; None freezes nothing. What an earlier call froze beyond it is trained again.
-
-    Returns:
-        `model`.
-
-    Raises:
-        ValueError: If there is no such stage.
-
-    Example:
-    >>> import keras_resnext
-    >>> model = freeze(keras_resnext.ResNeXt35(), 1)
-    >>> [model.get_layer(f"stage{s}_block1_conv1").trainable for s in (1, 2)]
-    [False, True]
+    Frozen batch norms run as in inference. Unfreeze later stages that an earlier call froze.
     """
     check("through", through, optional(integer(0, STAGES)))
     for layer in model.layers:

@@ -1,4 +1,4 @@
-"""The third step of a run: train to the end, from a checkpoint if there is one, and sum it up."""
+"""The third step of a run: train to the end, from a checkpoint if there is one, and summarize."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -27,24 +27,16 @@ def loop(
     console: Console,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> dict:
-    """Train, test and save as planned, until the last epoch or an interruption.
+    """Train, test and save until the last epoch or an interruption; return the summary.
 
-    Args:
-        plan: Plan, from `plan`.
-        built: Built, from `build`.
-        folder: Path of the run's folder, which exists and holds config.json.
-        console: `rich.console.Console` to show progress on.
-        callbacks: Sequence of further callbacks.
-
-    Returns:
-        A dictionary, what summary.json holds.
+    The folder must exist and hold config.json.
     """
     run = _Loop(plan, built, folder, console, callbacks)
     interrupted = False
     try:
         with run.callbacks.stop, run.callbacks.average:
             if run.position.step:
-                # Keras makes the metrics with the first batch: their sums are restored after that.
+                # Keras creates metrics with the first batch: only then can their sums be restored.
                 run.trained.evaluate(run.test.take(1), verbose=0)
             if run.position.step == plan.steps:
                 run.end_epoch()
@@ -64,7 +56,7 @@ def loop(
 
 
 class _Loop:
-    """Where a run is, its callbacks, and what is done with them."""
+    """The position of a run, its callbacks, and the steps of the loop."""
 
     def __init__(
         self, plan: Plan, built: Built, folder: Path, console: Console, callbacks: Sequence
@@ -89,7 +81,7 @@ class _Loop:
         self.console.print(text, highlight=False)
 
     def segments(self) -> Iterator[tuple[int, int]]:
-        """Yield the epochs of each call of `fit`: the rest of a begun one, then all the others."""
+        """Yield the epochs of each call of `fit`: the rest of a resumed one, then all others."""
         epoch, epochs = self.position.epoch, self.plan.recipe.epochs
         if self.position.step:
             yield epoch, epoch + 1
@@ -98,10 +90,10 @@ class _Loop:
             yield epoch, epochs
 
     def fit(self, first: int, last: int) -> None:
-        """Train on batches that are those of all these epochs, one after the other."""
+        """Train from epoch `first` up to epoch `last`, excluding it."""
         step = self.position.step
         batches = assemble(self.training, last, (first, step))
-        # Several replicas fetch ahead.
+        # Several replicas prefetch, which hides the time spent waiting.
         if clock_is_readable() and not tf.distribute.has_strategy():
             measured = timed(batches)
             batches, self.callbacks.waiting.waited = measured.batches, measured.seconds
@@ -117,7 +109,7 @@ class _Loop:
         )
 
     def end_epoch(self) -> None:
-        """Test and write, after an interruption between the last step of an epoch and its test."""
+        """Test and write an epoch that was interrupted between its last step and its test."""
         average = [self.callbacks.average]
         tested = self.trained.evaluate(self.test, callbacks=average, verbose=0, return_dict=True)
         callbacks = keras.callbacks.CallbackList(self.callbacks.all, model=self.trained)
@@ -128,11 +120,13 @@ class _Loop:
         callbacks.on_epoch_end(self.position.epoch, logs)
 
     def leave_nothing(self) -> None:
+        """Remove the run's files, and its folder if it is empty."""
         remove_run(self.folder)
         if not any(self.folder.iterdir()):
             self.folder.rmdir()
 
     def finish(self, interrupted: bool) -> dict:
+        """Save everything, and return the summary."""
         self.callbacks.checkpoints.save()
         self.callbacks.files.save(MODEL)
         self.callbacks.history.draw()
@@ -172,7 +166,7 @@ class _Loop:
 
 
 def clock_is_readable() -> bool:
-    """Return whether TensorFlow reads a clock: where it is deterministic it does not."""
+    """Return whether TensorFlow can read a clock, which it cannot if it is deterministic."""
     try:
         tf.timestamp()
     except tf.errors.FailedPreconditionError:
@@ -181,5 +175,5 @@ def clock_is_readable() -> bool:
 
 
 def _rounded(value: float | None, digits: int) -> float | None:
-    """Return None for what was not measured."""
+    """Return a rounded value, or None for what was not measured."""
     return None if value is None or math.isnan(value) else round(value, digits)

@@ -1,4 +1,4 @@
-"""Class activation maps of a model while it trains: what SnapMix weights labels by."""
+"""Class activation maps during training, by which SnapMix weights labels."""
 
 from collections.abc import Callable
 
@@ -7,22 +7,10 @@ import numpy as np
 
 
 def activation_maps(model: keras.Model) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """Return a function that computes the class activation maps of images for their labels.
+    """Return a function from images and labels to class activation maps (batch, rows, columns).
 
-    "Learning Deep Features for Discriminative Localization", section 2: the last feature maps,
-    weighted by the classifier's kernel. The weights are those of the model when it is called;
-    batches are prepared ahead, so they are a few steps old.
-
-    Args:
-        model: A `keras.Model` whose last layers are global average pooling and one dense layer.
-
-    Returns:
-        A function from images (batch, height, width, 3) and labels (batch, classes), both arrays,
-        to float32 maps (batch, rows, columns) of at least 0.
-
-    Raises:
-        ValueError: For a model that ends otherwise, and on other backends than TensorFlow, where
-            a model's weights are out of reach during an epoch.
+    The maps are at least 0 and use the model's current weights, which backends other than
+    TensorFlow hide during an epoch. The model must end in global average pooling and a dense layer.
     """
     if keras.backend.backend() != "tensorflow":
         raise ValueError(

@@ -19,13 +19,7 @@ Tensor, Variable = keras.KerasTensor, keras.Variable
 def build_optimizer(
     model: keras.Model, recipe: Recipe, schedule: Schedule | float
 ) -> keras.optimizers.Optimizer:
-    """Return the optimizer of a recipe, not built.
-
-    Args:
-        model: A built `keras.Model`, for what is a kernel and what is not.
-        recipe: Recipe, resolved.
-        schedule: The learning rate, or a schedule of it.
-    """
+    """Return the optimizer of a resolved recipe, not built."""
     optimizer = _OPTIMIZERS[recipe.optimizer](recipe, schedule, _shared(recipe))
     if optimizer.weight_decay and not recipe.decay_vectors:
         optimizer.exclude_from_weight_decay(var_list=vectors(model))
@@ -33,25 +27,14 @@ def build_optimizer(
 
 
 def vectors(model: keras.Model) -> list[Variable]:
-    """Return the trainable variables of a built model that are no kernels."""
+    """Return the trainable variables of a built model that are not kernels."""
     return [variable for variable in model.trainable_variables if len(variable.shape) < 2]
 
 
 def penalize(model: keras.Model, l2: float, with_vectors: bool = False) -> None:
-    """Add `l2 * |w|^2` to the loss for every kernel of a model.
+    """Add `l2 * |w|^2` to the loss for every kernel of a built model.
 
-    Args:
-        model: A built `keras.Model`. Its layers take the penalty into their configurations.
-        l2: float, factor of `keras.regularizers.L2`; 0 restores what was there before an earlier
-            call.
-        with_vectors: bool, whether batch norms and biases are penalized too.
-
-    Example:
-    >>> dense = keras.layers.Dense(2, kernel_initializer="ones")
-    >>> model = keras.Sequential([keras.Input((3,)), dense])
-    >>> penalize(model, 0.5)
-    >>> float(sum(model.losses))
-    3.0
+    The layers' configurations include the penalty. `l2=0` restores what an earlier call replaced.
     """
     regularizer = keras.regularizers.L2(l2) if l2 else None
     for layer in model._flatten_layers(include_self=False):
@@ -65,19 +48,19 @@ def penalize(model: keras.Model, l2: float, with_vectors: bool = False) -> None:
 def _regularize(
     owner: keras.Layer | keras.Variable, name: str, regularizer: keras.Regularizer | None
 ) -> None:
-    """Set the regularizer of a layer or a variable; None sets the one it was built with."""
+    """Set the regularizer of a layer or a variable; None restores the one it was built with."""
     if not hasattr(owner, "built_regularizer"):
         owner.built_regularizer = getattr(owner, name)
     setattr(owner, name, owner.built_regularizer if regularizer is None else regularizer)
 
 
 def _shared(recipe: Recipe) -> dict:
-    """Return the arguments of every optimizer of Keras."""
+    """Return the arguments that all optimizers have in common."""
     return {
         "weight_decay": (recipe.decouples and recipe.decay) or None,
         "global_clipnorm": recipe.clip_norm,
         "use_ema": recipe.ema > 0,
-        # Keras averages at every step, also if several make one update.
+        # Keras averages at every step, even if several make one update.
         "ema_momentum": recipe.ema ** (1 / recipe.accumulate),
         "gradient_accumulation_steps": recipe.accumulate if recipe.accumulate > 1 else None,
     }
@@ -95,12 +78,7 @@ def _sgd(recipe: Recipe, schedule: Schedule | float, shared: dict) -> "Stagewise
 
 
 def stage_of(name: str) -> int | None:
-    """Return the stage in a layer's or a weight's name: 0 for the stem, None for the top.
-
-    Example:
-    >>> stage_of("stage2_block1_conv2/kernel"), stage_of("stem_conv"), stage_of("predictions")
-    (2, 0, None)
-    """
+    """Return the stage in a layer's or a weight's name: 0 for the stem, None for the classifier."""
     if name.startswith("stem"):
         return 0
     match = re.match(r"stage(\d+)_", name)
@@ -111,29 +89,11 @@ def stage_of(name: str) -> int | None:
 
 @keras.saving.register_keras_serializable("keras_resnext")
 class StagewiseSGD(keras.optimizers.SGD):
-    """SGD whose learning rate falls from the classifier down to the stem.
+    """SGD with a learning rate per stage, which falls from the classifier down to the stem.
 
-    The classifier learns at the given rate, each stage below it at `stage_decay` times the rate
-    of the one above (Howard and Ruder, 2018, call it discriminative fine-tuning). Weights decay
-    at the rates of their stages, too. `keras.optimizers.MultiOptimizer` would clip the gradients of
-    each stage by itself, and order the variables otherwise than the checkpoints of earlier runs.
-
-    Args:
-        learning_rate: float or schedule, as in `keras.optimizers.SGD`.
-        stage_decay: float, 0 < stage_decay <= 1.
-        **kwargs: Further arguments of `keras.optimizers.SGD`.
-
-    Raises:
-        ValueError: If `stage_decay` is out of its range, or on the PyTorch backend, where Keras
-            updates all weights at once.
-
-    Reference:
-        [Howard and Ruder, 2018, section 3.2](https://arxiv.org/abs/1801.06146)
-
-    Example:
-    >>> optimizer = StagewiseSGD(0.1, stage_decay=0.5)
-    >>> [optimizer.factor(name) for name in ("predictions/kernel", "stage4_block1_conv1/kernel")]
-    [1.0, 0.5]
+    Each stage learns, and decays, at `stage_decay` times the rate of the one above (arXiv
+    1801.06146, section 3.2). `keras.optimizers.MultiOptimizer` would clip the gradients of each
+    stage separately, and order the variables differently than earlier checkpoints.
     """
 
     def __init__(
@@ -151,12 +111,13 @@ class StagewiseSGD(keras.optimizers.SGD):
         return 1.0 if stage is None else float(self.stage_decay) ** (STAGES + 1 - stage)
 
     def _apply_weight_decay(self, variables: list) -> None:
-        """Leave it to `update_step`, where each stage has a rate of its own."""
+        """Leave it to `update_step`, where the rate of the stage is known."""
         if self.stage_decay == 1:
             super()._apply_weight_decay(variables)
 
     def update_step(self, gradient: Tensor, variable: Variable, learning_rate: Tensor) -> None:
-        # TensorFlow's optimizers hand over its own variable, which has the path as its name.
+        """Update a variable at the rate of its stage."""
+        # On TensorFlow this is a `tf.Variable`, whose name is the path.
         name = getattr(variable, "path", variable.name)
         rate = learning_rate * self.factor(name)
         if self.stage_decay != 1 and self.weight_decay and self._use_weight_decay(variable):
@@ -165,36 +126,23 @@ class StagewiseSGD(keras.optimizers.SGD):
         super().update_step(gradient, variable, rate)
 
     def get_config(self) -> dict:
+        """Return the arguments of the constructor."""
         return {**super().get_config(), "stage_decay": self.stage_decay}
 
 
 @keras.saving.register_keras_serializable("keras_resnext")
 class LAMB(keras.optimizers.Lamb):
-    """Adam whose step in each weight tensor is scaled to the size of the tensor.
+    """Adam whose step in each weight tensor is scaled to the tensor's norm (arXiv 1904.00962).
 
-    `weight_decay` is part of the step before it is scaled, as it was published;
-    `keras.optimizers.Lamb` subtracts it separately. What is not decayed (batch norms and biases)
-    is not scaled either, as in timm.
-
-    Args:
-        **kwargs: As in `keras.optimizers.Lamb`.
-
-    Reference:
-        [You et al., 2020, algorithm 2](https://arxiv.org/abs/1904.00962)
-
-    Example:
-    >>> optimizer = LAMB(0.1, weight_decay=0.02)
-    >>> weight = keras.Variable([[3.0, 4.0]])
-    >>> optimizer.build([weight])
-    >>> optimizer.apply([ops.zeros((1, 2))])  # all that is left is the decay, of unit length
-    >>> [round(float(w), 2) for w in weight[0]]
-    [2.7, 3.6]
+    Unlike in `keras.optimizers.Lamb`, weight decay is part of the step before it is scaled, as
+    published. Tensors that are not decayed (batch norms and biases) are not scaled, as in timm.
     """
 
     def _apply_weight_decay(self, variables: list) -> None:
         """Leave it to `update_step`."""
 
     def update_step(self, gradient: Tensor, variable: Variable, learning_rate: Tensor) -> None:
+        """Update a variable and its moments."""
         index, dtype = self._get_variable_index(variable), variable.dtype
         rate, gradient = ops.cast(learning_rate, dtype), ops.cast(gradient, dtype)
         step = ops.cast(self.iterations + 1, dtype)
@@ -229,10 +177,7 @@ _OPTIMIZERS: dict[str, Callable] = {
 
 
 def value_of(variable: Variable) -> np.ndarray:
-    """Return a copy of a variable's value, outside of a step, on one device or several.
-
-    On JAX the next step takes over what the variable holds.
-    """
+    """Return a copy of a variable's value: on JAX the next step reuses its memory."""
     value = variable.value
     # Under tf.distribute NumPy cannot read the copies of several devices.
     value = value.read_value() if hasattr(value, "read_value") else value
@@ -240,16 +185,15 @@ def value_of(variable: Variable) -> np.ndarray:
 
 
 def inner(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
-    """Return the optimizer itself if Keras has wrapped it to scale the loss."""
+    """Return the optimizer inside the one with which Keras scales the loss, or itself."""
     return getattr(optimizer, "inner_optimizer", optimizer)
 
 
 @contextmanager
 def averaged(model: keras.Model) -> Iterator[None]:
-    """Replace the weights of a compiled model by the average that its optimizer keeps, if any.
+    """Replace the weights of a compiled model by their average in this context, if there is one.
 
-    Keras's `SwapEMAWeights` swaps by adding and subtracting, which rounds; here every weight
-    returns as it was, to the last bit.
+    Keras's `SwapEMAWeights` rounds; here every weight is restored to the last bit.
     """
     optimizer = inner(model.optimizer) if model.optimizer else None
     if optimizer is None or not optimizer.use_ema or not optimizer.built:

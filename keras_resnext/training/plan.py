@@ -1,4 +1,4 @@
-"""The first step of a run: what model, data, recipe and machine leave open, settled once."""
+"""The first step of a run: settle what model, data, recipe and machine leave open."""
 
 import datetime
 import json
@@ -27,22 +27,10 @@ from keras_resnext.training.run_folder import CHECKPOINT, CONFIG, check_output, 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """All that is settled before anything is built; the later steps take it as it is.
+    """Everything that is settled before a run is built; later steps do not change it.
 
-    Args:
-        model: The network to be trained, a `keras.Model`.
-        dataset: Dataset, without broken files if the recipe skips them, with the augmentation
-            parsed.
-        tested: Dataset, as it is tested on: with images of that size.
-        test_edge: int, the shorter side in pixels that test images are resized to.
-        recipe: Recipe, resolved.
-        mixing: Mixing, parsed.
-        steps: int, steps per epoch.
-        precision: str, the dtype policy.
-        output: str, the folder, or None for one of our own choice.
-        checkpoint: Path of the checkpoint to resume from, or None.
-        facts: dict, what config.json holds: how to repeat the run, and to feed its model.
-        notes: tuple of str, lines to print before the first step.
+    `tested` is the data set with images of the test size, resized to `test_edge` pixels on their
+    shorter side. `facts` is what config.json holds. Without an `output` the run names its folder.
     """
 
     model: keras.Model
@@ -74,13 +62,7 @@ def plan(
     resume: bool = False,
     record: Mapping | None = None,
 ) -> Plan:
-    """Settle and check what model, data, recipe and machine leave open, before any work.
-
-    The arguments are those of `train`.
-
-    Raises:
-        ValueError: If they do not fit together, or the output cannot be used.
-    """
+    """Settle and check everything before any work; the arguments are those of `train`."""
     given = get_recipe(recipe) if isinstance(recipe, str) else recipe
     if worker()[0] == 0:
         check_output(output, overwrite or resume)
@@ -115,28 +97,21 @@ def plan(
 
 
 def as_tested(dataset: Dataset, recipe: Recipe) -> Dataset:
-    """Return a data set with images of the size that it is tested on."""
+    """Return the data set with images of the test size."""
     return replace(dataset, image_size=recipe.test_size or dataset.image_size)
 
 
 def steps_per_epoch(dataset: Dataset, recipe: Recipe) -> int:
-    """Return the number of steps in an epoch; a last batch that is not full is left out.
+    """Return the number of full batches in an epoch.
 
-    That leaves one shape to compile, and no batch norm over a rest of one image.
-
-    Args:
-        dataset: Dataset, from `load_dataset`.
-        recipe: Recipe, resolved.
+    An incomplete last batch is left out: it would be compiled separately, and may be too small for
+    batch norm.
     """
     return len(dataset.train) // recipe.step_batch
 
 
 def check_model(model: keras.Model, dataset: Dataset, recipe: Recipe, precision: str) -> None:
-    """Raise a `ValueError` if a network cannot be trained on the data as the recipe says.
-
-    It must take the images, have the number of classes and be built under the precision, and
-    gradients cannot be accumulated on several devices under TensorFlow.
-    """
+    """Raise a `ValueError` if a network cannot be trained on the data as the recipe says."""
     for size in {dataset.image_size, recipe.test_size or dataset.image_size}:
         shape, expected = model.input_shape[1:], (size, size, 3)
         if any(a not in (None, b) for a, b in zip(shape, expected, strict=True)):
@@ -170,7 +145,7 @@ def _is_mirrored() -> bool:
 
 
 def _facts(model: keras.Model, tested: Dataset, edge: int, recipe: Recipe) -> dict:
-    """Return what is needed to repeat a run, and to feed its model with other images."""
+    """Return what config.json holds: how to repeat the run, and to prepare other images."""
     return {
         "model": model.name,
         "data": tested.source,
@@ -209,12 +184,12 @@ def _check_same_run(folder: Path, facts: Mapping) -> None:
     for key in ("class_names", "train_images", "test_images", "preprocessing", "model"):
         _check_same(folder, key, before.get(key), facts[key])
     theirs, ours = (asdict(_settled(from_fields(d["recipe"]))) for d in (before, facts))
-    # A penalty of its own, of a run from before there was one decay.
+    # Older runs could have a penalty besides the weight decay.
     l2 = theirs["network"].get("l2", 0.0)
     configuration = {**before.get("configuration", {}), **({"l2": l2} if l2 else {})}
     for key in configuration.keys() & facts.get("configuration", {}).keys():
         _check_same(folder, key, configuration[key], facts["configuration"][key])
-    # What may be another without a weight being another.
+    # These may differ: they do not change the weights.
     for key in ("cache", "memory_budget", "about", "paper", "differs"):
         theirs.pop(key), ours.pop(key)
     for key, value in ours.items():

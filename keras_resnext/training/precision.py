@@ -8,25 +8,15 @@ import keras
 from keras_resnext.processor import processor_flags
 from keras_resnext.training.environment import devices
 
-# What a processor needs to multiply in bfloat16 faster than in float32, as Linux names it.
+# Linux's names of the processor features that make bfloat16 faster than float32.
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
-# The first NVIDIA GPUs whose tensor cores take bfloat16, and float16.
+# The least compute capabilities whose tensor cores take bfloat16 and float16.
 BFLOAT16_CAPABILITY, FLOAT16_CAPABILITY = (8, 0), (7, 0)
 
 
 @contextmanager
 def precision(policy: str) -> Iterator[None]:
-    """Build networks under a dtype policy in this context; then Keras's global one is restored.
-
-    Args:
-        policy: str, "float32", "mixed_float16", "mixed_bfloat16" or "auto".
-
-    Example:
-    >>> with precision("mixed_bfloat16"):
-    ...     layer = keras.layers.Dense(3)
-    >>> layer.compute_dtype, keras.config.dtype_policy().name
-    ('bfloat16', 'float32')
-    """
+    """Build networks under a dtype policy, or under what "auto" resolves to, in this context."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(resolve(policy))
     try:
@@ -38,12 +28,8 @@ def precision(policy: str) -> Iterator[None]:
 def resolve(policy: str) -> str:
     """Return the policy that "auto" stands for here: the narrowest that this device is fast at.
 
-    bfloat16 comes before float16, whose loss has to be scaled. If nothing is known of the device,
-    it is float32. Any other policy is returned as it is.
-
-    Example:
-    >>> resolve("mixed_float16")
-    'mixed_float16'
+    bfloat16 comes before float16, whose loss has to be scaled. Other policies are returned as they
+    are.
     """
     if policy != "auto":
         return policy

@@ -1,4 +1,4 @@
-"""What a user sees of the steps: a line per epoch, and a bar on a terminal."""
+"""The progress that a user sees: a line per epoch, and a bar on a terminal."""
 
 import math
 import time
@@ -10,23 +10,19 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from keras_resnext.training.checkpoint import Position
 
 SECONDS_BETWEEN_DISPLAYS = 0.2
-# The share of waiting for data from which the line of an epoch mentions it.
+# From this share on, the line of an epoch mentions waiting for data.
 WORTH_SAYING = 0.05
 
 
 class EpochLines(keras.callbacks.Callback):
-    """Print a line per epoch.
-
-    Args:
-        console: `rich.console.Console` to print on.
-        epochs: int, how many there will be.
-    """
+    """Print a line per epoch."""
 
     def __init__(self, console: Console, epochs: int) -> None:
         super().__init__()
         self.console, self.epochs = console, epochs
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Print the line."""
         left = logs["seconds"] / (epoch + 1) * (self.epochs - epoch - 1)
         self.console.print(
             f"epoch {epoch + 1:{len(str(self.epochs))}}/{self.epochs}"
@@ -39,15 +35,7 @@ class EpochLines(keras.callbacks.Callback):
 
 
 class ProgressBar(keras.callbacks.Callback):
-    """Show the steps of the current epoch on a terminal, and disappear afterwards.
-
-    Args:
-        console: `rich.console.Console` to show it on, the same that `EpochLines` prints on.
-        epochs: int, how many there will be.
-        batch_size: int, images per step.
-        steps: int, steps per epoch.
-        position: Position of the run.
-    """
+    """Show the steps of the current epoch on a terminal, and disappear afterwards."""
 
     def __init__(
         self, console: Console, epochs: int, batch_size: int, steps: int, position: Position
@@ -63,10 +51,11 @@ class ProgressBar(keras.callbacks.Callback):
             TimeRemainingColumn(),
             console=console,
             transient=True,
-            auto_refresh=False,  # a thread of its own would take time from the steps
+            auto_refresh=False,  # a refreshing thread would slow down the steps
         )
 
     def on_train_begin(self, logs: dict | None = None) -> None:
+        """Show an empty bar."""
         for task in self.bar.task_ids:
             self.bar.remove_task(task)
         self.task = self.bar.add_task("compiling", total=self.steps, facts="")
@@ -74,9 +63,11 @@ class ProgressBar(keras.callbacks.Callback):
         self.bar.refresh()
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        """Start measuring the epoch."""
         self.epoch, self.begin, self.shown = epoch, time.perf_counter(), 0.0
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Update the bar, a few times per second."""
         now = time.perf_counter()
         if now - self.shown < SECONDS_BETWEEN_DISPLAYS:
             return
@@ -91,14 +82,16 @@ class ProgressBar(keras.callbacks.Callback):
         self.bar.refresh()
 
     def on_test_begin(self, logs: dict | None = None) -> None:
+        """Show that the model is being tested."""
         self.bar.update(self.task, description=f"epoch {self.epoch + 1}/{self.epochs}, testing")
         self.bar.refresh()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Empty the bar."""
         self.bar.reset(self.task, total=self.steps, facts="")
 
     def stop(self) -> None:
-        """Remove the bar, also if training ends with an error."""
+        """Remove the bar, even if training ends with an error."""
         self.bar.stop()
 
 

@@ -1,7 +1,6 @@
-"""What a recipe is: how to train, as frozen fields that check themselves.
+"""A recipe: how to train, as frozen fields that check themselves.
 
-A recipe is data: it inherits from another by `replace` and overrides what differs. Nothing here
-imports Keras or TensorFlow, so that a wrong field is named at once.
+Nothing here imports Keras or TensorFlow, so that a wrong field is reported at once.
 """
 
 import json
@@ -20,11 +19,10 @@ from keras_resnext.models import variants
 from keras_resnext.models.config import ResNetConfig
 from keras_resnext.models.inception_config import InceptionConfig
 
-# Of each optimizer where a recipe says nothing of it: the learning rate for a batch of 64, and the
-# decoupled weight decay.
+# The default learning rate, for a batch of 64, and decoupled weight decay of each optimizer.
 OWN_RATES = {"sgd": 0.1, "adam": 1e-3, "adamw": 3e-3, "lamb": 5e-3}
 OWN_DECAYS = {"sgd": 5e-3, "adam": 5e-3, "adamw": 0.05, "lamb": 0.02}
-# Of any family: a recipe may be for several, each of which takes what it has.
+# Those of all families: each network takes the fields that it has.
 NETWORK_FIELDS = sorted({f.name for kind in (ResNetConfig, InceptionConfig) for f in fields(kind)})
 
 
@@ -49,9 +47,9 @@ class Description:
 
     Attributes:
         name: str, the name of its row in the table.
-        about: str, one line on what it is.
+        about: str, a one-line description.
         paper: str, where it was published.
-        differs: str, what it leaves out of the published one, or does otherwise.
+        differs: str, how it differs from the publication.
         model: str, the network it was published with, a name that `list_models()` has.
         network: Mapping from fields of that network's configuration to their values.
     """
@@ -81,7 +79,7 @@ class Images:
             training crops at random, else 1.
         augmentation: str, the name of a row of `data.augment.AUGMENTATIONS`, several joined by
             "+", or the path of a policy file. Default: the data set's own.
-        mixing: str, what batches are mixed by, as `data.mixing.parse_mixing` reads it.
+        mixing: str, how images of a batch are mixed: see `data.mixing.parse_mixing`.
     """
 
     image_size: int | None = None
@@ -101,14 +99,14 @@ class Images:
 
 @dataclass(frozen=True, kw_only=True)
 class Batches:
-    """How long training is, and in what portions.
+    """How long training takes, and in which batches.
 
     Attributes:
-        epochs: int, passes over the training part. Default: the data set's own.
-        batch_size: int, images per update of the weights, at most those of the training part.
-            Default: the data set's own.
-        accumulate: int, the parts that a batch is computed in, one after the other; their
-            gradients are averaged. Batch norm sees the parts.
+        epochs: int, passes over the training images. Default: the data set's own.
+        batch_size: int, images per update of the weights, at most all training images. Default:
+            the data set's own.
+        accumulate: int, number of parts in which a batch is computed; their gradients are averaged.
+            Batch norm sees the parts.
     """
 
     epochs: int | None = None
@@ -127,11 +125,11 @@ class Loss:
     """What is minimized.
 
     Attributes:
-        loss: str, "cross_entropy", or "binary_cross_entropy": each class by itself, and those that
-            a mixed image has more than a fifth of count as present ("ResNet strikes back").
+        loss: str, "cross_entropy", or "binary_cross_entropy" of each class separately, where labels
+            of mixed images above 0.2 count as 1 ("ResNet strikes back").
         label_smoothing: float, the share of each training label that is spread evenly.
-        smoothing_over: str, over "all" classes (Szegedy et al., 2015, and most since), or the
-            "others" alone (He et al., 2018).
+        smoothing_over: str, over "all" classes (Szegedy et al., 2015, and most since), or only the
+            "others" (He et al., 2018).
     """
 
     loss: str = "cross_entropy"
@@ -152,23 +150,22 @@ class Optimizer:
     Attributes:
         optimizer: str, "sgd" (with momentum), "adam", "adamw", or "lamb" (layer-wise steps, for
             large batches).
-        learning_rate: float, the highest, after the warm-up. Default: the optimizer's own. That of
-            "sgd" is 0.1, the ResNet paper's, and in proportion above its batch of 256; the others'
-            (1e-3 for "adam", 3e-3 for "adamw", 5e-3 for "lamb", at a batch of 64) follow the
-            square root of the batch ("On the SDEs and Scaling Rules for Adaptive Gradient
-            Algorithms").
-        reference_batch: int, the batch that `learning_rate` is meant for: with another, it is
-            changed in proportion (the linear rule of "Accurate, Large Minibatch SGD", section
-            2.1). None: it is taken as it is.
-        schedule: str, "linear" or "cosine", down to 0 at the last step; or "step". With few epochs
-            the linear one ends best ("Budgeted Training", Li et al., 2020).
+        learning_rate: float, the highest, after the warm-up. Default: 0.1 for "sgd" (the ResNet
+            paper's), scaled up in proportion above a batch of 256; 1e-3 for "adam", 3e-3 for
+            "adamw" and 5e-3 for "lamb" at a batch of 64, in proportion to the square root of the
+            batch ("On the SDEs and Scaling Rules for Adaptive Gradient Algorithms").
+        reference_batch: int, the batch size that `learning_rate` is meant for; for others it is
+            scaled in proportion ("Accurate, Large Minibatch SGD", section 2.1). Default: it is not
+            scaled.
+        schedule: str, "linear" or "cosine", down to 0 at the last step; or "step". "linear" is best
+            for few epochs ("Budgeted Training", Li et al., 2020).
         warmup: float, the share of all steps in which the learning rate rises from 0.
-        milestones: tuple of float, for "step": the shares of all steps after which the rate falls
-            to a tenth.
-        momentum: float, of "sgd".
-        nesterov: bool, whether that is Nesterov's.
+        milestones: tuple of float, for "step": the shares of all steps after which the learning
+            rate falls to a tenth.
+        momentum: float, momentum of "sgd".
+        nesterov: bool, whether "sgd" uses Nesterov's momentum.
         clip_norm: float, the largest norm of all gradients together.
-        ema: float, the share that an average of the weights keeps at each update; 0 keeps no
+        ema: float, the share that a moving average of the weights keeps at each update; 0 for no
             average. The average is what is tested and saved.
     """
 
@@ -199,18 +196,18 @@ class Optimizer:
 
 @dataclass(frozen=True, kw_only=True)
 class Regularization:
-    """What keeps the weights small and the network from leaning on a few of them.
+    """What keeps the weights small, and the network from relying on few of them.
 
     Attributes:
         weight_decay: float, as papers and PyTorch print it: 1e-4 for ImageNet. Default: 5e-3 for
             "sgd" and "adam", 0.05 for "adamw", 0.02 for "lamb", decoupled.
         decoupled: bool. False: the decay is added to the gradient, as an L2 penalty of half the
-            weight decay in the loss. True: each step takes `learning_rate * weight_decay` of the
-            weight itself ("lamb": before the layer's step is scaled). Default: as the optimizer's
-            paper does, False for "sgd" and "adam", True for "adamw" and "lamb".
+            weight decay in the loss. True: each step subtracts `learning_rate * weight_decay` times
+            the weight ("lamb": before the layer's step is scaled). Default: as in the optimizer's
+            paper, False for "sgd" and "adam", True for "adamw" and "lamb".
         decay_vectors: bool, whether batch norms and biases are decayed like the kernels.
         drop_ramp: float, the share of all steps over which DropBlock and stochastic depth rise to
-            their rates; 0: constant.
+            their rates; 0 for constant rates.
     """
 
     weight_decay: float | None = None
@@ -228,13 +225,12 @@ class Regularization:
 
 @dataclass(frozen=True, kw_only=True)
 class FineTuning:
-    """How much of pretrained weights changes.
+    """How far pretrained weights change.
 
     Attributes:
-        freeze: int, the last stage that stays as it is, 0 for the stem alone; None freezes
-            nothing.
-        stage_decay: float, the learning rate of each stage as a share of the next one's, from the
-            classifier down (see `training.optimizers`).
+        freeze: int, the last frozen stage, 0 for the stem alone; None freezes nothing.
+        stage_decay: float, the learning rate of each stage as a share of the one above it, down
+            from the classifier.
     """
 
     freeze: int | None = None
@@ -254,9 +250,9 @@ class Teacher:
         teacher: str, path of the teacher's .keras file, or of its run's folder.
         teacher_weight: float, the weight of the loss against the teacher. Default: 1 with a
             teacher, else 0.
-        teacher_stored: bool, whether the teacher answers once for each unchanged training image
-            and its answers are stored; otherwise it sees the images as the student does.
-        temperature: float, what both are softened by.
+        teacher_stored: bool, whether the teacher's answers are computed once, for images without
+            augmentation, and stored; otherwise it sees the images as the student does.
+        temperature: float, the divisor of both networks' logits.
     """
 
     teacher: str | None = None
@@ -274,20 +270,20 @@ class Teacher:
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What suits the machine: numbers and memory.
+    """Precision, memory and reproducibility on a machine.
 
     Attributes:
         precision: str, the dtype policy that the network is built under; "auto": what the device
             is fast at.
-        remat: bool, whether activations are computed a second time for the gradient instead of
-            being stored: less memory and more time (see `remat_model`).
+        remat: bool, whether activations are computed again for the gradient instead of stored,
+            which takes less memory and more time (see `remat_model`).
         cache: How images are cached between epochs: "auto", "memory", "encoded", a folder, or
             False: see `data.cache.plan_cache`.
         memory_budget: int, bytes of memory for images. Default: 60 % of what is free.
         on_error: str, "raise", or "skip" images that cannot be decoded.
         deterministic: bool, whether a run on the same machine repeats bit for bit, at some cost
             in speed.
-        seed: int, of the initial weights, the order of images and their augmentation.
+        seed: int, seed of the initial weights, the order of images and their augmentation.
     """
 
     precision: str = "float32"
@@ -311,7 +307,7 @@ class Machine:
 
 SECTIONS = (Description, Images, Batches, Loss, Optimizer, Regularization, FineTuning)
 SECTIONS += (Teacher, Machine)
-# Not for users to override: they say what a recipe is, not what it does.
+# Users do not override these: they say what a recipe is, not what it does.
 DESCRIPTION = tuple(f.name for f in fields(Description))
 
 
@@ -326,7 +322,7 @@ class Recipe(
     `Batches`, `Loss`, `Optimizer`, `Regularization`, `FineTuning`, `Teacher` and `Machine`.
 
     Raises:
-        ValueError: If a value is not possible.
+        ValueError: If a value is invalid.
 
     Example:
     >>> Recipe(epochs=10, weight_decay=1e-4).replace(optimizer="lamb").decouples
@@ -394,7 +390,7 @@ class Recipe(
 
     @property
     def decouples(self) -> bool:
-        """Whether the weight decay is taken from the weights instead of added to the gradient."""
+        """Whether the weight decay is subtracted from the weights instead of penalized."""
         if self.decoupled is not None:
             return self.decoupled
         return self.weight_decay is None or self.optimizer in ("adamw", "lamb")
@@ -409,11 +405,11 @@ class Recipe(
     def replace(self, **overrides: object) -> "Recipe":
         """Return the recipe with some fields changed.
 
-        A `learning_rate` without a `reference_batch` is taken as it is, a `weight_decay` without
-        `decoupled` is applied as the optimizer's paper does.
+        A new `learning_rate` resets `reference_batch`, and a new `weight_decay` resets `decoupled`,
+        unless they are given too.
 
         Raises:
-            ValueError: If a field is unknown, or a value is not possible.
+            ValueError: If a field is unknown, or a value is invalid.
         """
         check_no_l2(overrides)
         _check_known(overrides)
@@ -424,13 +420,10 @@ class Recipe(
         return replace(self, **overrides)
 
     def resolved(self, dataset: Dataset) -> "Recipe":
-        """Fill in what the data set decides.
+        """Return the recipe with batch, epochs, rates and augmentation for a data set.
 
         Args:
             dataset: Dataset, from `load_dataset`.
-
-        Returns:
-            A `Recipe` with epochs, a batch, its learning rate, a weight decay and an augmentation.
 
         Raises:
             ValueError: If it needs a teacher and has none.
@@ -450,10 +443,7 @@ class Recipe(
         )
 
     def check_teacher(self) -> None:
-        """Raise a `ValueError` if the recipe needs a teacher and has none, or its file is missing.
-
-        It is a method of its own because the command line asks before it imports Keras.
-        """
+        """Raise a `ValueError` if the recipe lacks a teacher it needs, or its file is missing."""
         if not self.distilled:
             return
         if not self.teacher:
@@ -490,7 +480,7 @@ class Recipe(
 
 
 def own_rate(optimizer: str, batch_size: int) -> float:
-    """Return the learning rate of an optimizer where a recipe gives none."""
+    """Return an optimizer's default learning rate for a batch size."""
     if optimizer == "sgd":
         return OWN_RATES["sgd"] * max(1, batch_size / 256)
     return OWN_RATES[optimizer] * math.sqrt(batch_size / 64)
@@ -509,13 +499,13 @@ def _tiny(model: str, changed: Mapping) -> dict:
         tiny["blocks"] = (2, 2, 2, 1)
     if config.cardinality > 1:
         tiny |= {"cardinality": 4, "width_per_group": 16}
-    # Statistics over thousands of steps would still be those of the start.
+    # With more momentum, batch statistics would hardly change in so few steps.
     momentum = min(changed.get("norm_momentum", config.norm_momentum), 0.9)
     return {**tiny, "drop_block_size": 3, "norm_momentum": momentum}
 
 
 def check_no_l2(given: Mapping) -> None:
-    """Raise a `ValueError` that says what replaces `l2` if that is among some fields."""
+    """Raise a `ValueError` that says what replaces `l2` if that is among the fields."""
     if "l2" not in given:
         return
     l2 = given["l2"]
@@ -535,12 +525,7 @@ def _check_known(given: Mapping) -> None:
 
 
 def split_overrides(given: Mapping) -> tuple[dict, dict]:
-    """Split fields of a recipe from fields of a network's configuration.
-
-    Example:
-    >>> split_overrides({"ema": 0.99, "cardinality": 8})
-    ({'ema': 0.99}, {'cardinality': 8})
-    """
+    """Split fields of a recipe from fields of a network's configuration."""
     check_no_l2(given)
     own = {f.name for f in fields(Recipe)} - set(DESCRIPTION)
     recipe = {name: value for name, value in given.items() if name in own}
@@ -548,7 +533,7 @@ def split_overrides(given: Mapping) -> tuple[dict, dict]:
 
 
 def check_overrides(network: Mapping, config: object) -> None:
-    """Raise a `ValueError` for what is a field neither of a recipe nor of a configuration."""
+    """Raise a `ValueError` for fields that neither a recipe nor the configuration has."""
     own = [f.name for f in fields(Recipe) if f.name not in DESCRIPTION]
     valid = [*own, *(f.name for f in fields(config))]
     for name in network:
@@ -568,21 +553,14 @@ def read(path: str | Path) -> Recipe:
 
 
 def write(recipe: Recipe, path: str | Path) -> None:
-    """Write the fields of a recipe that differ from the default's as JSON."""
+    """Write the name of a recipe and its fields that differ from the default's as JSON."""
     Path(path).write_text(json.dumps(changes(recipe), indent=2) + "\n", encoding="utf-8")
 
 
 def from_fields(data: Mapping) -> Recipe:
     """Return the recipe that JSON was written from.
 
-    Fields with a `weight_decay` and without `decoupled` are from before that was a field: their
-    decay is decoupled, beside an `l2`.
-
-    Args:
-        data: Mapping from fields to their values.
-
-    Raises:
-        ValueError: If a field is unknown, or a value is not possible.
+    A `weight_decay` without `decoupled` is an older version's: decoupled, on top of any `l2`.
     """
     data = {key: tuple(v) if isinstance(v, list) else v for key, v in data.items()}
     network = data.get("network", {})
@@ -609,18 +587,13 @@ def _with_one_decay(data: Mapping) -> dict:
             f"A recipe cannot have both a decoupled weight_decay={decay} and l2={l2} with "
             "decay_vectors=True. Expected one of them."
         )
-    # The penalty of every kernel that the network itself can have.
+    # The network's own configuration can hold the penalty.
     network = {**data["network"], "l2": l2}
     return {**data, "weight_decay": decay, "decoupled": True, "network": network}
 
 
 def changes(recipe: Recipe) -> dict:
-    """Return the name of a recipe and the fields in which it differs from the default.
-
-    Example:
-    >>> changes(Recipe(name="mine", epochs=3))
-    {'name': 'mine', 'epochs': 3}
-    """
+    """Return the name of a recipe and the fields in which it differs from the default."""
     own, default = asdict(recipe), asdict(Recipe())
     differing = {key for key in own if own[key] != default[key]} | {"name"}
     if "weight_decay" in differing:

@@ -7,11 +7,11 @@ from keras_resnext.training.recipe import Recipe, read
 
 
 def get_recipe(name: str) -> Recipe:
-    """Return the recipe of a name, or in a file.
+    """Return a recipe by its name, or from a file.
 
     Args:
-        name: str, the name of a row of `RECIPES`, or the path of a .json file that `write` has
-            written.
+        name: str, a name that `list_recipes()` has, in any case, or the path of a .json file that
+            `recipe.write` has written.
 
     Raises:
         ValueError: If the name is unknown, or the file holds no recipe.

@@ -18,20 +18,15 @@ BEST, CHECKPOINT = "best.keras", "checkpoint.safetensors"
 HISTORY, PLOT = "history.csv", "history.png"
 CONFIG, SUMMARY = "config.json", "summary.json"
 RUN_FILES = (BEST, CHECKPOINT, CONFIG, HISTORY, PLOT, MODEL, SUMMARY)
-# TensorBoard's, a folder.
+# TensorBoard's folder.
 EVENTS = "events"
-# Only where files were left out.
+# Written only if files were left out.
 SKIPPED = "skipped.csv"
 RUNS = Path("runs")
 
 
 def check_output(output: str | Path | None, overwrite: bool = False) -> None:
-    """Raise a `ValueError`, before any work, if a run cannot be written to a folder.
-
-    Args:
-        output: str, the folder, which need not exist, or None for one of our own choice.
-        overwrite: bool, whether a run that it holds already may be replaced.
-    """
+    """Raise a `ValueError`, before any work, if a run cannot be written to a folder."""
     folder = Path(output or RUNS)
     if output and not overwrite and holds_run(folder):
         raise ValueError(
@@ -50,7 +45,7 @@ def check_output(output: str | Path | None, overwrite: bool = False) -> None:
 
 
 def check_resumable(folder: str | Path) -> None:
-    """Raise a `ValueError`, before any work, if a folder has no run that names can resume."""
+    """Raise a `ValueError`, before any work, if a folder has no run that `resume` can resume."""
     path = Path(folder, CONFIG)
     if not path.is_file():
         raise ValueError(f'"{folder}" holds no run: there is no {CONFIG} in it.')
@@ -71,10 +66,7 @@ def holds_run(folder: str | Path) -> bool:
 def make_folder(output: str | Path | None, model: str, data: str) -> Path:
     """Make the folder of a run, without files of an earlier run, and return its path.
 
-    Args:
-        output: str, the folder, or None for `runs/<model>-<data>`, with -2, -3 if that exists.
-        model: str, name of the network.
-        data: str, name of the data set.
+    By default it is `runs/<model>-<data>`, with -2, -3 and so on if that exists.
     """
     if output is None:
         return _first_free(RUNS / f"{model}-{data}")
@@ -92,7 +84,7 @@ def remove_run(folder: Path) -> None:
 
 
 def _first_free(path: Path) -> Path:
-    """Claim a folder by making it: two runs that start together get two."""
+    """Return a new folder; runs that start at the same time get different ones."""
     number = 1
     while True:
         candidate = path if number == 1 else path.with_name(f"{path.name}-{number}")
@@ -105,15 +97,7 @@ def _first_free(path: Path) -> Path:
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file under another name, then rename it: it is whole or as it was.
-
-    Args:
-        path: Path of the file.
-        write: Function that is called with the path to write to, which has the same suffix.
-
-    Raises:
-        WriteError: If it cannot be written.
-    """
+    """Write a file under another name, of the same suffix, and rename it once it is complete."""
     part = path.with_name(f".{path.stem}.part{path.suffix}")
     try:
         write(part)
@@ -128,7 +112,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 
 class WriteError(OSError):
-    """A file of a run that could not be written; the one before it is whole."""
+    """A file of a run could not be written; its earlier version is intact."""
 
 
 def read_json(path: Path) -> dict:
@@ -146,7 +130,7 @@ def write_json(path: Path, data: Mapping) -> None:
 
 
 def write_rows(path: Path, rows: Sequence[Mapping]) -> None:
-    """Write a table of at least one row, all with the same keys, as CSV, whole or not at all."""
+    """Write rows with the same keys, at least one, as CSV, whole or not at all."""
     text = io.StringIO()
     table = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     table.writeheader()

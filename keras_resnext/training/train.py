@@ -1,4 +1,4 @@
-"""A training run, top to bottom: plan, build, loop; and runs by names alone, to be resumed."""
+"""A training run from plan to summary, and runs by names alone, which can be resumed."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ from keras_resnext.training.run_folder import (
     write_rows,
 )
 
-# Of a `Session` in config.json.
+# A `Session`'s key in config.json.
 KEY = "session"
 
 
@@ -43,34 +43,32 @@ def train(
     console: Console | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> dict:
-    """Train a classifier as a recipe says, with its progress shown, and write the run's folder.
+    """Train a classifier as a recipe says, show its progress, and write the run's folder.
 
     The folder holds model.keras (of the last epoch) and best.keras (of the best), history.csv,
-    history.png and TensorBoard's events/ (all updated in training), checkpoint.safetensors
-    to resume from, config.json (the settings) and summary.json (the results), and skipped.csv if
-    broken files were left out. Ctrl-C ends training after the step under way: everything is saved
-    as it is then, and the summary says `"interrupted": true` with the test results of the last
-    whole epoch.
+    history.png and TensorBoard's events/ (updated during training), checkpoint.safetensors to
+    resume from, config.json (the settings) and summary.json (the results), and skipped.csv if
+    broken files were left out. Ctrl-C ends training after the current step: everything is saved,
+    and the summary says `"interrupted": true` with the test results of the last whole epoch.
 
     Args:
         model: A `keras.Model` that takes images of `dataset.image_size` and returns probabilities
-            or logits, one per class; `network_for` builds one for a recipe. It is compiled here.
-            Call `keras.utils.set_random_seed` before building it for a run that can be repeated.
+            or logits, one per class, such as from `network_for`. It is compiled here. For a
+            repeatable run, call `keras.utils.set_random_seed` before building it.
         dataset: Dataset, from `load_dataset`.
-        recipe: Recipe, or the name of a row of the table.
+        recipe: Recipe, or a name that `list_recipes()` has.
         output: str, the folder. Default: `runs/<model>-<data>`, with -2, -3 if that exists.
         overwrite: bool, whether a run that `output` already holds may be replaced.
-        resume: bool, whether to resume the run that `output` holds from its last checkpoint: with
-            the same model, data and recipe it ends as if it had never been interrupted. If there
-            is none, it is begun.
-        record: Mapping with more to write into config.json, such as the configuration of the
-            network.
+        resume: bool, whether to resume the run in `output` from its last checkpoint. With the same
+            model, data and recipe it ends as if it had never been interrupted. Without a checkpoint
+            a new run begins.
+        record: Mapping with more to write into config.json, such as the network's configuration.
         console: `rich.console.Console` to show progress on. Default: standard output.
         callbacks: Sequence of callbacks besides those of a run, such as
             `keras.callbacks.EarlyStopping`.
 
     Returns:
-        A dictionary, what summary.json holds: `test_top1`, `test_top5` (None for fewer than 6
+        A dictionary, the content of summary.json: `test_top1`, `test_top5` (None for fewer than 6
         classes) and `test_loss`, `best_top1`, `images_per_second` (of training, without compiling
         and testing), `seconds`, `parameters`, `macs`, `epochs` and more, and `output`, the folder.
 
@@ -78,7 +76,7 @@ def train(
         ValueError: If the output cannot be used, the model does not fit the data or the recipe, an
             image cannot be decoded, or a checkpoint is of another run.
         DivergedError: If the loss becomes NaN; what has been saved stays.
-        WriteError: If a file cannot be written: what was there before is as it was.
+        WriteError: If a file cannot be written; its earlier version stays.
     """
     console = console or Console(quiet=worker()[0] > 0)
     planned = plan(
@@ -91,9 +89,9 @@ def train(
 
 
 def _open_folder(plan: Plan, built: Built, console: Console) -> Path:
-    """Make the folder of a run, or find it again, and say what is to be known at the start."""
+    """Make or reopen the folder of a run, and print the notes on it."""
     cache, chief = built.training.plan, worker()[0] == 0
-    if not chief:  # of several workers one writes the folder
+    if not chief:  # only the first worker writes the folder
         folder = Path(tempfile.mkdtemp(prefix="keras-resnext-worker-"))
     elif plan.checkpoint:
         folder = Path(plan.output)
@@ -114,16 +112,7 @@ def _open_folder(plan: Plan, built: Built, console: Console) -> Path:
 
 @dataclass(frozen=True)
 class Session:
-    """A run by names alone: what the command line starts, and what `resume` finds in a folder.
-
-    Args:
-        model: str, name of the network.
-        data: str, source of the data set.
-        image_size: int, edge of the training images in pixels.
-        recipe: Recipe.
-        weights: str, pretrained weights, or None.
-        network: Mapping from fields of the network's configuration to their values.
-    """
+    """A run by names alone, which the command line starts and `resume` finds in a folder."""
 
     model: str
     data: str
@@ -141,18 +130,7 @@ class Session:
         record: Mapping | None = None,
         **options: object,
     ) -> dict:
-        """Build the network and train it.
-
-        Args:
-            dataset: Dataset that `data` names.
-            output: str, as in `train`.
-            strategy: str, as in `distribution.distributed`.
-            record: Mapping, as in `train`.
-            **options: As in `train`.
-
-        Returns:
-            A dictionary, as `train`.
-        """
+        """Build the network and train it on the data set that `data` names, as `train` does."""
         with distributed(strategy):
             model = network_for(self.model, dataset, self.recipe, self.weights, **self.network)
             synchronize(model)
@@ -174,15 +152,11 @@ class Session:
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> "Session":
-        """Return what the command line or a `Session` began in a folder.
-
-        Raises:
-            ValueError: If the folder holds no run that can be resumed.
-        """
+        """Return the session of a run's folder, or raise a `ValueError` if it cannot be resumed."""
         check_resumable(folder)
         config = read_json(Path(folder, CONFIG))
         names = {key: value for key, value in config[KEY].items() if key != "recipe"}
-        # As it was resolved, so that a data set's other defaults in a later version change nothing.
+        # The resolved one: a later version may have other defaults.
         recipe = from_fields(config["recipe"])
         if is_baseline(names["model"]) and "l2" in recipe.network:
             raise ValueError(
@@ -201,7 +175,7 @@ def resume(folder: str | Path, *, strategy: str = "auto", **options: object) -> 
 
     Args:
         folder: str, path of the run's folder.
-        strategy: str, as in `distribution.distributed`.
+        strategy: str, "auto", "none", "mirrored" or "multi_worker", as on the command line.
         **options: As in `train`.
 
     Returns:

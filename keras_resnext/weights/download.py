@@ -1,4 +1,4 @@
-"""Downloads from the hub: resumed where they broke off, checked by their hash, cached."""
+"""Downloads from the hub: resumable, checked by their hash, cached."""
 
 import hashlib
 import json
@@ -24,20 +24,10 @@ def cache_folder() -> pathlib.Path:
 
 
 def fetch(url: str, name: str, sha256: str | None = None) -> pathlib.Path:
-    """Return the path of a file, downloading it if missing.
+    """Return the path of the file `name` in the cache, downloading it if missing.
 
-    A download that breaks off is resumed, now or by the next call. If several processes want the
-    same file, one of them downloads it. The path exists only once the hash is right.
-
-    Args:
-        url: str, address of the file.
-        name: str, name of the file in the cache folder.
-        sha256: str, SHA-256 of the file in hexadecimal, or its first digits (at least 8); None
-            means the one that the Hugging Face hub sends.
-
-    Raises:
-        DownloadError: If there is no network, the server refuses, or the hash is wrong or
-            unknown; it says what to do.
+    Interrupted downloads are resumed, and of several processes only one downloads. `sha256` may be
+    the first digits of the hash; None means the hash that the Hugging Face hub sends.
     """
     import filelock
 
@@ -82,7 +72,7 @@ def _download(url: str, path: pathlib.Path, sha256: str | None) -> None:
 
 
 def _attempt(url: str, partial: pathlib.Path, sha256: str | None) -> str | None:
-    """Download what is missing of the file, and return the hash that the server sent."""
+    """Download the missing part of the file, and return the hash that the server sent."""
     import requests
 
     state = _read_state(partial)
@@ -148,7 +138,7 @@ def _check(partial: pathlib.Path, sha256: str, url: str) -> None:
 
 
 def _state(partial: pathlib.Path) -> pathlib.Path:
-    """Return the path of what is known about an unfinished download: address and version."""
+    """Return the path of the address and version of an unfinished download."""
     return partial.with_name(partial.name + ".json")
 
 

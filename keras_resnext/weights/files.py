@@ -21,12 +21,7 @@ from keras_resnext.weights.sources import Checkpoint, source_of
 
 @dataclasses.dataclass(frozen=True)
 class KerasFile:
-    """A file that Keras saved of one of our networks.
-
-    Attributes:
-        path: `pathlib.Path` of the file.
-        classes: int, number of classes of the classifier; None if unknown.
-    """
+    """A file that Keras saved of one of our networks; `classes` is None if unknown."""
 
     path: pathlib.Path
     classes: int | None = None
@@ -50,13 +45,7 @@ class KerasFile:
 
 @dataclasses.dataclass(frozen=True)
 class ApplicationsFile:
-    """A file of keras.applications.
-
-    Attributes:
-        path: `pathlib.Path` of the file.
-        layers: dict from the name of a layer to the list of its arrays.
-        classes: int, number of classes of the classifier; None without one.
-    """
+    """A file of keras.applications: the arrays of each layer by its name."""
 
     path: pathlib.Path
     layers: dict
@@ -74,13 +63,7 @@ class ApplicationsFile:
 
 @dataclasses.dataclass(frozen=True)
 class Tensors:
-    """Tensors by timm's or torchvision's names.
-
-    Attributes:
-        where: str, name of the tensors in an error.
-        tensors: dict of NumPy arrays.
-        source: `Checkpoint`, their row of the table; None if they are not published.
-    """
+    """Tensors by timm's or torchvision's names; `where` names them in errors."""
 
     where: str
     tensors: dict
@@ -111,18 +94,7 @@ Weights = KerasFile | ApplicationsFile | Tensors
 
 
 def find_weights(weights: str | pathlib.Path | Weights | None, row: Variant) -> Weights | None:
-    """Return the weights that the argument of an application names; a tag is downloaded.
-
-    Args:
-        weights: None; the path of a `.keras` or `.weights.h5` file of this package, of a file of
-            keras.applications, of a safetensors or of a PyTorch file by timm's or torchvision's
-            names; or `"imagenet"` or another tag of a published checkpoint. Weights are returned
-            as they are.
-        row: `Variant` that is built.
-
-    Raises:
-        ValueError: If it is none of these, before anything is built.
-    """
+    """Return the weights that the argument of an application names, downloading a tag's."""
     if weights is None or isinstance(weights, Weights):
         return weights
     path = pathlib.Path(weights).expanduser()
@@ -162,11 +134,7 @@ def given_tensors(
 
 
 def weights_in(path: str | pathlib.Path) -> Weights:
-    """Return the weights in a file, recognized by its first bytes, whatever its name.
-
-    Raises:
-        ValueError: If the file holds no weights, or is damaged or missing.
-    """
+    """Return the weights in a file, recognized by its first bytes, whatever its name."""
     path = pathlib.Path(path).expanduser()
     if h5py.is_hdf5(path):
         layers = keras_names.read_layers(path)

@@ -13,8 +13,8 @@ from keras_resnext.models.auxiliary import AuxiliaryModel
 from keras_resnext.models.builders import undisturbed
 from keras_resnext.models.description import image_inputs_like
 
-# Linear layers, with the number of the last axes of their kernel that count the outputs. Not their
-# subclasses, which may do more.
+# Linear layers (not their subclasses, which may do more), with how many of the last axes of their
+# kernel count the outputs.
 _OUTPUT_AXES = {
     GroupedConv2D: 1,
     layers.DepthwiseConv1D: 2,
@@ -30,23 +30,23 @@ _NORMS = (layers.BatchNormalization, BatchNormalization)
 def fold_batch_norm(model: keras.Model, dtype: str | None = None) -> keras.Model:
     """Return an equal model for inference with batch norms folded into the layers before them.
 
-    A batch norm with fixed statistics multiplies and shifts each channel; directly after a
-    convolution (also a grouped or depthwise one) or a dense layer, the kernel can multiply and a
-    bias shift instead. A batch norm stays after a sum or a concatenation (where pre-activation
-    blocks begin; in `multi_kernel` and `multi_dilation` blocks), after a convolution whose output
-    is also used elsewhere, and within another layer (`SelectiveKernel`).
+    Directly after a convolution (also a grouped or depthwise one) or a dense layer, kernel and bias
+    can do what a batch norm with fixed statistics does. A batch norm stays after a sum or a
+    concatenation (where pre-activation blocks begin; in `multi_kernel` and `multi_dilation`
+    blocks), after a convolution whose output is also used elsewhere, and within another layer
+    (`SelectiveKernel`).
 
     Args:
         model: functional or Sequential `keras.Model`, of this package or any other, on any
             backend; models nested in it are folded as well. It is not changed, and shares no
             weight with the result.
         dtype: str, name of a Keras dtype policy such as `"mixed_bfloat16"` for every layer except
-            those that compute the outputs, which use float32 then. None keeps each layer's.
+            those that compute the outputs, which then use float32. None keeps each layer's.
 
     Returns:
         A `keras.Model` with the same inputs, outputs and layer names, without the folded batch
-        norms. It saves and loads like any other, and its outputs differ by rounding only. It is
-        not meant for training, as it has no batch statistics.
+        norms. Its outputs differ by rounding only. It is not meant for training, as it has no
+        batch statistics.
 
     Raises:
         ValueError: If the model is subclassed, as the graph of its layers is not known.
@@ -61,27 +61,16 @@ def fold_batch_norm(model: keras.Model, dtype: str | None = None) -> keras.Model
 
 
 def with_dtype_policy(model: keras.Model, dtype: str) -> keras.Model:
-    """Return a copy of a network under another dtype policy, with weights of its own.
+    """Return a copy of a network under another dtype policy, with its own weights.
 
-    Args:
-        model: functional or Sequential `keras.Model`. It is not changed.
-        dtype: str, name of a Keras dtype policy, as for `fold_batch_norm`.
-
-    Raises:
-        ValueError: If the model is subclassed, as the graph of its layers is not known.
-
-    Example:
-    >>> import keras_resnext
-    >>> model = with_dtype_policy(keras_resnext.ResNeXt35(weights=None), "mixed_bfloat16")
-    >>> model.get_layer("stem_conv").compute_dtype, model.get_layer("predictions").compute_dtype
-    ('bfloat16', 'float32')
+    As in `fold_batch_norm`, the layers that compute the outputs use float32.
     """
     _calls(model)
     return _rebuilt(model, {}, dtype)
 
 
 def _rebuilt(model: keras.Model, norms: dict, dtype: str | None) -> keras.Model:
-    """Return the model with each batch norm of `norms` folded into the layer that is its key."""
+    """Return a copy of the model; `norms` maps layers to the batch norms folded into them."""
     clones = _Clones(norms, set(_last(model)), dtype)
     with undisturbed(len(model.layers)):
         result = clones.of_model(model)
@@ -94,7 +83,7 @@ def _rebuilt(model: keras.Model, norms: dict, dtype: str | None) -> keras.Model:
 
 
 def _last(model: keras.Model) -> Iterator[keras.Operation]:
-    """Yield the operations that compute a model's outputs, also within the models at its end."""
+    """Yield the operations that compute a model's outputs, also inside models at its end."""
     makers = _makers(_calls(model))
     for x in model.outputs:
         operation = makers[id(x)]
@@ -114,7 +103,7 @@ class _Clones:
         self.made, self.models, self.skipped = {}, {}, set()
 
     def of_model(self, model: keras.Model) -> keras.Model:
-        """Clone a model, with what this package adds to it and Keras would leave out."""
+        """Clone a model, with the additions of this package that Keras would leave out."""
         # A Sequential model keeps identities where its batch norms were.
         sequential = isinstance(model, keras.Sequential)
         clone = keras.models.clone_model(
@@ -133,7 +122,7 @@ class _Clones:
             if layer not in self.models:
                 self.models[layer] = self.of_model(layer)
             return self.models[layer]
-        if layer in self.made:  # for another of the models
+        if layer in self.made:  # shared with another of the models
             return self.made[layer]
         if layer in self.folded:
             clone = layers.Identity(name=layer.name, dtype=layer.dtype_policy)
@@ -161,7 +150,7 @@ class _Clones:
 def _foldable(model: keras.Model) -> Iterator[tuple[keras.Operation, keras.Operation]]:
     """Yield each layer that a batch norm can be folded into, with that batch norm."""
     graphs = _graphs(model)
-    # A node may be part of several models, and a layer be called in one and normalized in another.
+    # Models may share nodes, and a layer may be called in one and normalized in another.
     nodes = {id(node): node for graph in graphs for node in _calls(graph)}.values()
     makers = _makers(nodes)
     calls = collections.Counter(node.operation for node in nodes)
@@ -178,7 +167,7 @@ def _foldable(model: keras.Model) -> Iterator[tuple[keras.Operation, keras.Opera
 
 
 def _graphs(model: keras.Model) -> list[keras.Model]:
-    """Return the model and all models within it, each once."""
+    """Return the model and all models inside it, each once."""
     graphs = [model]
     for node in _calls(model):
         if isinstance(node.operation, keras.Model):
@@ -192,7 +181,7 @@ def _makers(nodes: Iterable) -> dict[int, keras.Operation]:
 
 
 def _calls(model: keras.Model) -> list:
-    """Return the nodes of a model's graph: each a call of an operation."""
+    """Return the nodes of a model's graph, each a call of an operation."""
     try:
         graph = model
         if isinstance(model, keras.Sequential):

@@ -1,8 +1,7 @@
-"""The grammar of timm's names: which network each means.
+"""The grammar of timm's names, which accepts any combination of parts.
 
-`seresnext101d_32x8d.ah_in1k` is: squeeze-excite, ResNeXt, 101 layers, the D tweaks, 32 groups of
-width 8, and the tag of a training. Any combination is understood, whether or not timm or our own
-table has a row for it.
+`seresnext101d_32x8d.ah_in1k` is squeeze-excite, ResNeXt, 101 layers, the D tweaks, 32 groups of
+width 8, and the tag of a training.
 """
 
 import re
@@ -59,30 +58,15 @@ _INCEPTIONS = {
 
 
 def split_tag(name: str) -> tuple[str, str | None]:
-    """Split `"resnet50.a1_in1k"` into `("resnet50", "a1_in1k")`; the tag may be missing.
-
-    Example:
-    >>> split_tag("resnet18")
-    ('resnet18', None)
-    """
+    """Split `"resnet50.a1_in1k"` into `("resnet50", "a1_in1k")`; the tag may be missing."""
     name, _, tag = str(name).removeprefix("timm/").partition(".")
     return name, tag or None
 
 
 def timm_config(name: str, blocks: Sequence[int] | None = None) -> ResNetConfig | InceptionConfig:
-    """Return the configuration of timm's network `name`.
+    """Return the configuration of timm's network `name`; a tag is ignored.
 
-    Args:
-        name: str, name of the network; a tag is ignored.
-        blocks: tuple of int, blocks per stage, for a number of layers that is not published.
-
-    Raises:
-        ValueError: If the name is of another family, with the nearest known name.
-
-    Example:
-    >>> config = timm_config("seresnext101d_32x8d")
-    >>> config.attention, config.stem, config.cardinality, config.width_per_group
-    ('se', 'deep', 32, 8)
+    `blocks` per stage are needed for a number of layers that is not published.
     """
     name, _ = split_tag(name)
     if name in _INCEPTIONS:
@@ -95,14 +79,7 @@ def timm_config(name: str, blocks: Sequence[int] | None = None) -> ResNetConfig 
 
 
 def timm_form(config: ResNetConfig | InceptionConfig) -> ResNetConfig | InceptionConfig:
-    """Return the configuration with the details that timm's network of that kind has.
-
-    The kind is the stem and the modules; the training and the width do not matter.
-
-    Example:
-    >>> timm_form(variants.get("InceptionV3").config.replace(dropout=0.2)).pool_padding
-    'counted'
-    """
+    """Return the configuration with the details of timm's network of the same stem and modules."""
     if isinstance(config, InceptionConfig):
         for row, overrides in _INCEPTIONS.values():
             if _kinds(config) == _kinds(variants.get(row).config):
@@ -111,12 +88,12 @@ def timm_form(config: ResNetConfig | InceptionConfig) -> ResNetConfig | Inceptio
 
 
 def _kinds(config: InceptionConfig) -> tuple[str, list[list[str]]]:
-    """Return the stem and the modules of an Inception network, without their filters."""
+    """Return the stem and the kinds of modules of an Inception network."""
     return config.stem, [[module.kind for module in stage] for stage in config.stages]
 
 
 def _is_consistent(match: re.Match) -> bool:
-    """Groups belong to ResNeXt, a factor of the width to the wide ResNets."""
+    """Return whether only ResNeXts have groups, and only wide ResNets a factor of the width."""
     grouped, wide = match["cardinality"] is not None, match["times"] is not None
     return grouped == bool(match["x"]) and wide == bool(match["wide"])
 
@@ -144,7 +121,7 @@ def _fields(match: re.Match, blocks: Sequence[int] | None) -> dict:
         fields["shortcut"] = "D"
     kind = match["attention"]
     if kind == "sk":
-        # In timm the grouped ones see the whole input, the others half of it in each branch.
+        # In timm both branches of a ResNeXt see the whole input, those of others half of it.
         fields["attention"] = "sk" if match["x"] else "sk_split"
     elif kind:
         fields["attention"] = kind
@@ -152,7 +129,7 @@ def _fields(match: re.Match, blocks: Sequence[int] | None) -> dict:
 
 
 def _examples() -> list[str]:
-    """Return timm's names for the rows of our table and their parts."""
+    """Return names of timm that resemble the rows of our table."""
     names = [*_INCEPTIONS, "ecaresnetlight", "resnetblur50", "resnetaa50", "wide_resnet50_2"]
     return names + [
         f"{prefix}resne{kind}"

@@ -1,7 +1,6 @@
-"""timm's and keras.applications' names for the layers of our Inception networks, as tables.
+"""timm's and keras.applications' names for the layers of our Inception networks.
 
-A network is its stem's convolutions, its modules and its last layers, in our order; a kind of
-module is the names of its convolutions in the order of its filters.
+A kind of module is the names of its convolutions in the order of its filters.
 """
 
 import functools
@@ -34,7 +33,7 @@ _V3 = {
     "branch3x3dbl_3a branch3x3dbl_3b branch_pool",
 }
 
-# The rest number the branches and the layers of those that have several.
+# The other networks number the branches, and the layers of a branch that has several.
 _NUMBERED = {
     "a": "branch0 branch1.0 branch1.1 branch2.0 branch2.1 branch2.2 branch3.1",
     "double_3x3": "branch0 branch1.0 branch1.1 branch2.0 branch2.1 branch2.2 branch3.1",
@@ -86,7 +85,7 @@ _TABLES = {("v3", False): _V3, ("v4", False): _V4, ("v3", True): _RESNET_V2}
 
 
 def convolutions(config: InceptionConfig) -> tuple[list[str], dict[str, list[str]]]:
-    """Return the names of the convolutions: of the stem, and of each module by its name."""
+    """Return the names of the stem's convolutions, and of each module's by its name."""
     stem = [f"stem_{step.name}" for paths in stem_modules(config) for step in _steps(paths)]
     modules = {
         name: [f"{name}_{step.name}" for step in _steps(module_paths(module))]
@@ -97,11 +96,7 @@ def convolutions(config: InceptionConfig) -> tuple[list[str], dict[str, list[str
 
 @functools.cache
 def timm_layers(config: InceptionConfig) -> Mapping[str, str]:
-    """Return a dictionary from our layers with weights to timm's.
-
-    Raises:
-        ValueError: If timm has no such network.
-    """
+    """Return timm's names of our layers with weights; raise if timm has no such network."""
     table = _TABLES.get((config.stem, config.residual_scales != ()))
     stem, modules = convolutions(config)
     if table is None or len(table["modules"]) != len(modules):
@@ -120,14 +115,10 @@ def timm_layers(config: InceptionConfig) -> Mapping[str, str]:
 
 
 def keras_layers(config: InceptionConfig, theirs: Iterable[str]) -> dict[str, str]:
-    """Return a dictionary from our layers with weights to those of keras.applications.
+    """Return keras.applications' names of our layers with weights.
 
-    Most of its layers only have a number, which continues from model to model; both are in the
-    order of the papers' figures.
-
-    Args:
-        config: `InceptionConfig` of the network.
-        theirs: list of str, the names of keras.applications' layers.
+    Most of its layers are only numbered, continuing from model to model, in the order of the
+    papers' figures, which is also ours.
     """
     stem, modules = convolutions(config)
     ours = [*stem, *(name for module in modules.values() for name in module)]
@@ -139,7 +130,7 @@ def keras_layers(config: InceptionConfig, theirs: Iterable[str]) -> dict[str, st
         names |= zip((f"{name}{suffix}" for name in ours), numbered, strict=False)
     for name in theirs:
         if block := re.fullmatch(r"block(35|17|8)_(\d+)_conv", name):
-            # The first module of a stage is no block.
+            # The first module of a stage is not numbered as a block.
             stage = {"35": 2, "17": 3, "8": 4}[block[1]]
             names[f"stage{stage}_block{int(block[2]) + 1}_expansion"] = name
     return names

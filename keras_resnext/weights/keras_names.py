@@ -11,7 +11,7 @@ from keras_resnext.models.config import NetworkConfig
 from keras_resnext.models.inception_config import InceptionConfig
 from keras_resnext.weights import inception_names
 
-# What the residual networks of keras.applications have instead of our defaults.
+# Fields in which the residual networks of keras.applications differ from our defaults.
 _V1 = {"use_bias": True, "stride_on": "1x1", "norm_epsilon": 1.001e-5}
 _V2 = {"use_bias": True, "norm_epsilon": 1.001e-5}
 _PARTS = {"shortcut": "0_conv", "shortcut_norm": "0_bn", "preact_norm": "preact_bn"}
@@ -21,7 +21,7 @@ _OTHERS = {"stem_conv": "conv1_conv", "stem_conv_norm": "conv1_bn", "features_no
 
 
 def keras_config(config: NetworkConfig) -> NetworkConfig:
-    """Return the configuration with the details that keras.applications' network has."""
+    """Return the configuration with the details of keras.applications' network."""
     if isinstance(config, InceptionConfig):
         return config.replace(norm_scale=False, pool_padding="same")
     return config.replace(**(_V2 if config.preactivation else _V1))
@@ -35,25 +35,14 @@ def is_published(layer: str) -> bool:
 def keras_layers(
     config: NetworkConfig, ours: Iterable[str], theirs: Iterable[str]
 ) -> dict[str, str]:
-    """Return a dictionary from our names of layers with weights to those of keras.applications.
-
-    Args:
-        config: `NetworkConfig` of the network.
-        ours: list of str, our names.
-        theirs: list of str, the names in keras.applications.
-    """
+    """Return keras.applications' names of our layers with weights."""
     if isinstance(config, InceptionConfig):
         return inception_names.keras_layers(config, theirs)
     return {name: keras_layer(name) for name in ours}
 
 
 def keras_layer(name: str) -> str:
-    """Return keras.applications' name of a layer of a residual network.
-
-    Example:
-    >>> keras_layer("stage2_block1_conv2_norm")
-    'conv3_block1_2_bn'
-    """
+    """Return a layer's name there: `conv3_block1_2_bn` for `stage2_block1_conv2_norm`."""
     match = re.fullmatch(r"stage(\d+)_(block\d+)_(\w+)", name)
     if not match:
         return _OTHERS.get(name, name)
@@ -62,15 +51,7 @@ def keras_layer(name: str) -> str:
 
 
 def read_layers(path: str | os.PathLike) -> dict[str, list[np.ndarray]]:
-    """Return the arrays of a keras.applications file, a list for each layer by its name.
-
-    Args:
-        path: str or path, an `.h5` file in the layout that keras.applications publishes, of
-            weights or of a whole model; or a `.weights.h5` of Keras 3.
-
-    Raises:
-        ValueError: If the file is damaged or has another layout.
-    """
+    """Return the arrays of each layer in a file of keras.applications or of Keras 3's weights."""
     try:
         with h5py.File(path) as file:
             return _published(file) or _keras3(file)
@@ -79,13 +60,7 @@ def read_layers(path: str | os.PathLike) -> dict[str, list[np.ndarray]]:
 
 
 def classes_of(layers: Mapping[str, list[np.ndarray]]) -> int | None:
-    """Return the number of classes of the classifier among the layers; None without one.
-
-    Example:
-    >>> import numpy as np
-    >>> classes_of({"predictions": [np.zeros((2048, 10)), np.zeros(10)]})
-    10
-    """
+    """Return the number of classes of the classifier; None without one."""
     arrays = layers.get("predictions")
     return int(arrays[0].shape[-1]) if arrays else None
 

@@ -1,4 +1,4 @@
-"""Foreign tensors into our networks and back."""
+"""Weights of other libraries into our networks and back."""
 
 import pathlib
 import re
@@ -27,17 +27,8 @@ def load_tensors(
 ) -> None:
     """Load the tensors of timm's (or torchvision's) network of the same kind into a network.
 
-    Args:
-        model: `keras.Model`, built from `config`.
-        config: `ResNetConfig` or `InceptionConfig`, configuration of the model.
-        tensors: dict of NumPy arrays by PyTorch's names, see `read_tensors`.
-        strict: bool, whether every weight needs a tensor, and every tensor a weight (except the
-            classifier's, if the model has no top). Otherwise what does not fit stays unchanged.
-        where: str, name of the tensors in an error.
-        advice: str, last sentence of a strict error.
-
-    Raises:
-        ValueError: If something does not fit, with a table of it. Nothing has been changed then.
+    If `strict` and a weight has no tensor or a tensor no weight (except the classifier's, if the
+    model has no top), nothing is changed and an error lists them. Otherwise what fits is loaded.
     """
     slots = [(timm_name(v.path, config), v.path, tuple(v.shape), v) for v in model.weights]
     slots = [slot for slot in slots if slot[0] is not None]
@@ -62,14 +53,7 @@ def load_layers(
 ) -> None:
     """Load the weights of keras.applications' network of the same kind into a network.
 
-    Args:
-        model: `keras.Model`, built from `config`.
-        config: `ResNetConfig` or `InceptionConfig`, in the form of `keras_names.keras_config`.
-        layers: dict from the name of a layer to the list of its arrays, see `read_layers`.
-        where: str, name of the file in an error.
-
-    Raises:
-        ValueError: If something does not fit, with a table of it. Nothing has been changed then.
+    If something does not fit, nothing is changed and an error lists it.
     """
     own = [layer for layer in model.layers if layer.weights]
     names = keras_layers(config, [layer.name for layer in own], layers)
@@ -120,7 +104,7 @@ def _has_top(model: keras.Model) -> bool:
 
 
 def _table(model: keras.Model, where: str, problems: list[tuple], advice: str = "") -> str:
-    """Return the message for what does not fit, a line each."""
+    """Return a message that lists what does not fit."""
     kinds = [kind for _, kind, _ in problems]
     counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
     width = max(len(name) for name, _, _ in problems[:_SHOWN])
@@ -142,13 +126,7 @@ def is_classifier(name: str) -> bool:
 
 
 def classes_of(tensors: Mapping[str, np.ndarray]) -> int | None:
-    """Return the number of classes of the classifier among the tensors; None without one.
-
-    Example:
-    >>> import numpy as np
-    >>> classes_of({"fc.weight": np.zeros((10, 512))})
-    10
-    """
+    """Return the number of classes of the classifier; None without one."""
     for name in ("fc.weight", "last_linear.weight", "classif.weight"):
         if name in tensors:
             return int(tensors[name].shape[0])
@@ -156,27 +134,14 @@ def classes_of(tensors: Mapping[str, np.ndarray]) -> int | None:
 
 
 def blocks_of(tensors: Mapping[str, np.ndarray]) -> tuple[int, ...] | None:
-    """Return the number of blocks per stage, by the names of the tensors; None in another family.
-
-    Example:
-    >>> blocks_of({"layer1.0.conv1.weight": 0, "layer1.1.conv1.weight": 0})
-    (2,)
-    """
+    """Return the number of blocks per stage; None if the network is not residual."""
     places = [name.split(".")[:2] for name in tensors if re.match(r"layer\d+\.\d+\.", name)]
     stages = {stage: 1 + max(int(b) for s, b in places if s == stage) for stage, _ in places}
     return tuple(stages[stage] for stage in sorted(stages)) or None
 
 
 def to_timm(model: keras.Model, config: Config) -> dict[str, np.ndarray]:
-    """Return the weights of a network by timm's names, as PyTorch lays them out.
-
-    Args:
-        model: `keras.Model`, built from `config`.
-        config: `ResNetConfig` or `InceptionConfig`, configuration of the model.
-
-    Returns:
-        dict of float32 NumPy arrays, a state dict that timm's network loads strictly.
-    """
+    """Return the state dict of timm's network, as float32 NumPy arrays."""
     tensors = {}
     for variable in model.weights:
         name = timm_name(variable.path, config)
@@ -186,13 +151,7 @@ def to_timm(model: keras.Model, config: Config) -> dict[str, np.ndarray]:
 
 
 def save_safetensors(model: keras.Model, config: Config, path: str | pathlib.Path) -> None:
-    """Write a network's weights as a safetensors file that timm loads.
-
-    Args:
-        model: `keras.Model`, built from `config`.
-        config: `ResNetConfig` or `InceptionConfig`, configuration of the model.
-        path: path of the file; its folder must exist.
-    """
+    """Write a network's weights as a safetensors file that timm loads."""
     import safetensors.numpy
 
     path = pathlib.Path(path)

@@ -12,22 +12,10 @@ _PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.")
 
 
 def read_tensors(source: str | pathlib.Path | Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Return the tensors of a file, or of a dict of them, by name.
+    """Return the tensors of a safetensors or PyTorch file, or of a dict, by name.
 
-    Args:
-        source: path of a safetensors or PyTorch file (with the `torch` extra), whatever its
-            suffix; or a dict of arrays or tensors.
-
-    Returns:
-        dict of NumPy arrays. Half-precision tensors are widened to float32; prefixes of wrappers
-        (`module.`) and counters of batches are removed.
-
-    Raises:
-        ValueError: If the file is missing, empty, truncated, of an unknown kind, or holds code.
-
-    Example:
-    >>> sorted(read_tensors({"module.fc.weight": np.zeros((2, 3))}))
-    ['fc.weight']
+    Half precision is widened to float32; prefixes of wrappers (`module.`) and counters of batches
+    are removed.
     """
     if isinstance(source, dict):
         return _clean(source, "the given dict")

@@ -1,4 +1,4 @@
-"""The table of published checkpoints: where they are, and the images of each. Without Keras."""
+"""The table of published checkpoints and of the images that they expect. Nothing imports Keras."""
 
 import dataclasses
 import difflib
@@ -66,7 +66,7 @@ class Checkpoint:
 
     @property
     def url(self) -> str:
-        """URL of the file; `HF_ENDPOINT` names another hub than Hugging Face's."""
+        """URL of the file; `HF_ENDPOINT` may name another hub than Hugging Face's."""
         if self.address:
             return self.address
         hub = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
@@ -83,7 +83,7 @@ class Checkpoint:
         return "NC" in self.license.split("-")
 
 
-# The tags of each network, short; a short tag is `<tag>_in1k` but for those in _LONG_TAGS.
+# Short tags of each network, which mean `<tag>_in1k` except for those in _LONG_TAGS.
 TAGS = {
     "resnet18": "a1 a2 a3 gluon tv fb_ssl fb_swsl",
     "resnet34": "a1 a2 a3 bt gluon tv ra4",
@@ -120,7 +120,7 @@ TAGS = {
     "inception_v4": "tf",
     "inception_resnet_v2": "tf tf_ens_adv",
 }
-# torchvision's own files: the first digits of the SHA-256 of each network's first and second.
+# torchvision's files: the first digits of the SHA-256 of each network's V1 and V2.
 TORCHVISION = {
     "resnet18": "f37072fd",
     "resnet34": "b627a593",
@@ -160,7 +160,7 @@ _KINDS = {tag: "a" for tag in ("a1", "a2", "a1h", "b1k", "b2k", "c1", "c2", "d",
 _KINDS |= {tag: "ra" for tag in ("ra", "ra2", "ram", "bt", "racm", "miil")}
 _KINDS |= {tag: "fb" for tag in ("fb_ssl", "fb_swsl", "fb_wsl")}
 _INCEPTION = ImageSpec(299, 0.875, "bicubic", _HALF, _HALF)
-# Networks whose images are not those of their tag.
+# Networks whose images differ from those of their tag.
 _EXCEPTIONS = {
     ("resnet50", "a1h"): (ImageSpec(176, 0.9, "bicubic"), ImageSpec(224, 1.0, "bicubic")),
     ("seresnet152d", "ra2"): (ImageSpec(256, 0.95, "bicubic"), ImageSpec(320, 1.0, "bicubic")),
@@ -198,7 +198,7 @@ def _rows() -> Iterator[Checkpoint]:
 def _torchvision_rows() -> Iterator[Checkpoint]:
     for network, hashes in TORCHVISION.items():
         for number, digits in enumerate(hashes.split(), 1):
-            # The first of this network was trained like the second of the others.
+            # V1 of this network was trained like V2 of the others.
             kind = "tv2" if number == 2 or network == "resnext101_64x4d" else "tv"
             address = f"https://download.pytorch.org/models/{network}-{digits}.pth"
             tag = f"IMAGENET1K_V{number}"
@@ -209,13 +209,7 @@ SOURCES = {row.name: row for row in (*_rows(), *_torchvision_rows())}
 
 
 def timm_network(row: Variant) -> str | None:
-    """Return timm's name for a row of our table; None if timm has no such network.
-
-    Example:
-    >>> from keras_resnext.models import variants
-    >>> timm_network(variants.get("SEResNeXt50"))
-    'seresnext50_32x4d'
-    """
+    """Return timm's name for a row of our table; None if timm has no such network."""
     name = row.name.lower()
     if name.startswith("inception"):
         name = re.sub(r"(resnet|v\d)", r"_\1", name)
@@ -228,19 +222,7 @@ def timm_network(row: Variant) -> str | None:
 
 
 def find_source(network: str, tag: str | None = None) -> Checkpoint:
-    """Return the checkpoint of a network.
-
-    Args:
-        network: str, timm's name of the network.
-        tag: str, such as `"a1_in1k"`; None or `"imagenet"` means the network's default.
-
-    Raises:
-        ValueError: If there is no such checkpoint, with the nearest one.
-
-    Example:
-    >>> find_source("resnet50").name
-    'resnet50.a1_in1k'
-    """
+    """Return the checkpoint of timm's `network`, by default its first in `DEFAULT_TAGS`."""
     tags = [row.tag for row in SOURCES.values() if row.network == network]
     if not tags:
         near = difflib.get_close_matches(network, TAGS, n=1, cutoff=0)[0]
@@ -254,11 +236,7 @@ def find_source(network: str, tag: str | None = None) -> Checkpoint:
 
 
 def source_of(row: Variant, weights: str) -> Checkpoint:
-    """Return the checkpoint that `weights`, a tag or `"imagenet"`, means for a row of our table.
-
-    Raises:
-        ValueError: If there is none, with the nearest one.
-    """
+    """Return the checkpoint that `weights`, a tag or `"imagenet"`, means for a row of our table."""
     network = timm_network(row)
     if network is None:
         near = difflib.get_close_matches(row.name.lower(), TAGS, n=1, cutoff=0)[0]

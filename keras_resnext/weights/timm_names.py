@@ -1,7 +1,7 @@
-"""timm's names for the tensors of a network, by the grammar of our layer names.
+"""timm's names for the tensors of a network.
 
-No residual network is listed: the rows of `BLOCKS`, `ATTENTIONS`, `SHORTCUTS` and `STEMS` hold
-timm's names of their layers, and a name follows for any depth and width.
+The rows of `BLOCKS`, `ATTENTIONS`, `SHORTCUTS` and `STEMS` hold timm's names of their layers,
+from which the names follow for any depth and width.
 """
 
 import re
@@ -25,28 +25,14 @@ _WEIGHTS = {
     "moving_mean": "running_mean",
     "moving_variance": "running_var",
 }
-# The fields whose rows name layers, each with its table; a later row replaces names of an earlier.
+# Tables whose rows name layers, by field; a later row replaces names of an earlier one.
 TABLES = {"stem": STEMS, "block": BLOCKS, "shortcut": SHORTCUTS, "attention": ATTENTIONS}
 
 
 def timm_name(path: str, config: NetworkConfig) -> str | None:
-    """Return timm's name of a weight.
+    """Return timm's name of a weight: `layer2.0.bn2.weight` for `stage2_block1_conv2_norm/gamma`.
 
-    Args:
-        path: str, path of one of our variables, such as `stage2_block1_conv2_norm/gamma`.
-        config: `NetworkConfig` of its network.
-
-    Returns:
-        str, or None for what timm has no tensor for (the step of DropBlock, auxiliary
-        classifiers).
-
-    Raises:
-        ValueError: If timm has no such network.
-
-    Example:
-    >>> from keras_resnext import ResNetConfig
-    >>> timm_name("stage2_block1_conv2_norm/gamma", ResNetConfig())
-    'layer2.0.bn2.weight'
+    None if timm has no tensor for it (the step of DropBlock, auxiliary classifiers).
     """
     layer, weight = path.rsplit("/", 1)
     if weight not in _WEIGHTS:
@@ -69,7 +55,7 @@ def _residual(layer: str, config: ResNetConfig) -> str:
 
 
 def _rows(config: ResNetConfig) -> Mapping[str, str]:
-    """Return timm's names of layers, those of a block without the block."""
+    """Return timm's names of layers; those inside a block do not name the block."""
     names = {"predictions": "fc"}
     for field, table in TABLES.items():
         value = getattr(config, field)
@@ -80,21 +66,7 @@ def _rows(config: ResNetConfig) -> Mapping[str, str]:
 
 
 def from_torch(tensor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return PyTorch's tensor with our order of axes.
-
-    Args:
-        tensor: NumPy array, a convolution `(out, in, height, width)` or `(out, in, length)`, a
-            dense layer `(out, in)` or a vector.
-        shape: tuple of int, the shape of our weight; a 1x1 convolution may be a dense layer here.
-
-    Raises:
-        ValueError: If it does not have that shape.
-
-    Example:
-    >>> import numpy as np
-    >>> from_torch(np.zeros((16, 256, 1, 1)), (256, 16)).shape
-    (256, 16)
-    """
+    """Return PyTorch's tensor with our axes; a 1x1 convolution may be a dense layer here."""
     if tensor.ndim == 4 and len(shape) == 2 and tensor.shape[2:] == (1, 1):
         tensor = tensor[:, :, 0, 0]
     order = {4: (2, 3, 1, 0), 3: (2, 1, 0), 2: (1, 0), 1: (0,), 0: ()}[tensor.ndim]
@@ -105,16 +77,9 @@ def from_torch(tensor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def to_torch(values: np.ndarray, name: str) -> np.ndarray:
-    """Return our weight with PyTorch's order of axes, for the tensor called `name`.
+    """Return our weight with PyTorch's order of axes, for the tensor that timm calls `name`.
 
-    Args:
-        values: NumPy array, the weight.
-        name: str, timm's name of it; a dense layer of an attention is a 1x1 convolution there.
-
-    Example:
-    >>> import numpy as np
-    >>> to_torch(np.zeros((256, 16)), "layer1.0.se.fc1.weight").shape
-    (16, 256, 1, 1)
+    A dense layer of an attention is a 1x1 convolution there.
     """
     order = {4: (3, 2, 0, 1), 3: (2, 1, 0), 2: (1, 0), 1: (0,)}[values.ndim]
     tensor = np.ascontiguousarray(values.transpose(order))

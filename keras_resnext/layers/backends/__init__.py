@@ -1,7 +1,6 @@
-"""What a layer needs from the framework below Keras, one module per backend.
+"""What layers need from the framework below Keras, one module per backend.
 
-Each module defines `conv2d`, `native_groups_are_fast` and `rematerialize`; TensorFlow's also
-the fused batch normalization. `current()` is the module of the backend that Keras runs on.
+Each defines `conv2d`, `native_groups_are_fast` and `rematerialize`; TensorFlow's also batch norm.
 """
 
 import importlib
@@ -13,11 +12,7 @@ _BACKENDS = ("tensorflow", "jax", "torch")
 
 
 def current() -> types.ModuleType:
-    """Return the module for `keras.backend.backend()`.
-
-    Raises:
-        ImportError: If Keras runs on another backend.
-    """
+    """Return the module for `keras.backend.backend()`."""
     name = keras.backend.backend()
     if name not in _BACKENDS:
         raise ImportError(

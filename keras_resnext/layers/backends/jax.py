@@ -27,7 +27,7 @@ def conv2d(
 
 
 def native_groups_are_fast(x: jax.Array) -> bool:
-    """Return whether XLA is fast at groups where `x` is: everywhere but on a CPU."""
+    """Return whether XLA is fast at groups on the device of `x`: anywhere but on a CPU."""
     return _platform(x) != "cpu"
 
 

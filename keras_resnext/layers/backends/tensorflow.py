@@ -1,4 +1,4 @@
-"""Convolution and batch normalization by the kernels that TensorFlow is fast at."""
+"""Convolution and batch normalization by the fastest kernels of TensorFlow."""
 
 import functools
 import math
@@ -16,8 +16,8 @@ from tensorflow.python.ops import control_flow_util
 from keras_resnext.processor import is_x86, processor_flags
 
 _LAYOUTS = {"channels_last": "NHWC", "channels_first": "NCHW"}
-# oneDNN takes the weight gradient of a group in tiles of as many channels as fit into a register of
-# the processor in float32, full or not.
+# oneDNN computes the weight gradient of a group in tiles, full or not, of as many channels as fit
+# into a register of the processor in float32.
 _GRADIENT_TILE = 16 if "avx512f" in processor_flags() else 8
 
 
@@ -52,12 +52,12 @@ def conv2d(
 
 
 def native_groups_are_fast(x: Tensor) -> bool:
-    """Return whether the grouped kernel that `x` would meet is fast forward and backward."""
+    """Return whether the grouped kernel for `x` is fast forward and backward."""
     return not on_cpu(x) or (not _in_xla() and _has_onednn_for(x))
 
 
 def _has_onednn_for(x: Tensor) -> bool:
-    """Half precision is emulated in float32, if at all."""
+    """Return whether oneDNN can compute `x`; half precision is emulated in float32, if at all."""
     return has_onednn("float64" if x.dtype == tf.float64 else "float32")
 
 
@@ -79,10 +79,10 @@ def on_cpu(x: Tensor) -> bool:
 
 
 def batch_norm_supports(x: Tensor, data_format: str) -> bool:
-    """Return whether the fused op takes `x` where it is.
+    """Return whether the fused op supports `x` on its device.
 
-    XLA has its own, which subtracts the square of the mean from the mean of squares: with large
-    means nothing but rounding is left of that.
+    XLA has an op of its own, whose variance, the mean of squares minus the square of the mean, is
+    nothing but rounding if the mean is large.
     """
     return (
         not _in_xla()
@@ -140,7 +140,7 @@ def _pad(x: Tensor, pairs: list, strides: tuple, layout: str) -> tuple[Tensor, s
     """Return `x` and the padding that is left to the convolution.
 
     At stride 1 "same" is symmetric. A GPU pads by itself; oneDNN takes no explicit padding in
-    the backward pass, so there the strided convolutions get a padded copy.
+    the backward pass, so strided convolutions get a padded copy.
     """
     if all(stride == 1 for stride in strides):
         return x, "SAME"
@@ -206,10 +206,10 @@ def _conv2d_with_own_kernel_gradient(x: Tensor, kernel: Tensor, options: dict) -
 
 
 def _matrix_product_kernel_gradient(x: Tensor, kernel_shape: Sequence[int], dy: Tensor) -> Tensor:
-    """A 1x1 convolution is a matrix product; so is its gradient, without reordered copies."""
+    """Return the gradient of a 1x1 convolution as a matrix product, without reordered copies."""
     x = tf.reshape(x, (-1, kernel_shape[2]))
     dy = tf.reshape(dy, (-1, kernel_shape[3]))
-    if kernel_shape[2] <= kernel_shape[3]:  # the operand to be transposed is the smaller
+    if kernel_shape[2] <= kernel_shape[3]:  # the smaller operand is transposed
         product = tf.matmul(x, dy, transpose_a=True)
     else:
         product = tf.transpose(tf.matmul(dy, x, transpose_a=True))
@@ -236,11 +236,8 @@ def _merged_kernel_gradient(x: Tensor, kernel: Tensor, dy: Tensor, options: dict
 def rematerialize(function: Callable, weights: list, state: list, inputs: list) -> tuple:
     """Return `function(weights, state, inputs)`, computed again for the backward pass.
 
-    Args:
-        function: Function without side effects that returns a list of outputs and the new state.
-        weights: list of tensors or variables.
-        state: list of tensors that have no gradient.
-        inputs: list of tensors.
+    The function has no side effects and returns a list of outputs and the new state, which has no
+    gradient.
     """
     weights = [tf.convert_to_tensor(weight) for weight in weights]
     sources = [*weights, *inputs]

@@ -47,7 +47,7 @@ def rematerialize(function: Callable, *args: list) -> tuple[list, list]:
 def _pairs(
     padding: str | list, sizes: tuple, kernel_shape: tuple, strides: tuple, dilation: tuple
 ) -> Sequence:
-    """Turn a named padding into ((top, bottom), (left, right)) for the image size at hand."""
+    """Turn a named padding into ((top, bottom), (left, right)) for the size of the image."""
     if padding == "valid":
         return ((0, 0), (0, 0))
     if padding != "same":
