@@ -14,12 +14,5 @@ def unknown(kind: str, name: object, valid: Iterable[object]) -> str:
     return f'Unknown {kind} "{name}". Valid: {", ".join(names)}.'
 
 
-def one_of(argument: str, value: object, valid: Iterable[object]) -> None:
-    """Raise a ValueError unless `value` is one of `valid`."""
-    if not any(value is v or (isinstance(value, str) and value == v) for v in valid):
-        choices = ", ".join(repr(v) for v in valid)
-        raise ValueError(f"`{argument}` must be one of {choices}. Received: {argument}={value!r}")
-
-
 class DownloadError(ValueError):
     """A file could not be downloaded; the message says what to do."""

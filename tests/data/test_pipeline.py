@@ -139,7 +139,7 @@ def test_images_of_other_sizes_are_resized_and_cropped(tmp_path):
 def test_photographs_are_tested_on_the_middle(tmp_path, make_folder):
     make_folder(tmp_path, size=(80, 80))
     dataset = load_dataset(tmp_path, 70)
-    assert dataset.augmentation == "resized_crop_flip"
+    assert dataset.augmentation == "resized_crop_flip(0.35)"
     assert pipeline.test_edge(dataset) == 80
     gradient = np.arange(80, dtype=np.uint8)[:, None, None] + np.zeros((80, 80, 3), np.uint8)
     cropped = resize_and_crop(gradient, 80, 70).numpy()

@@ -8,13 +8,13 @@ MUTATIONS = (
         file=DATA + "grammar.py",
         old="values.update(_value(name, row, place, part) for place, part in enumerate(given))",
         new="pass",
-        tests="tests/data/test_grammar.py -k arguments_reach",
+        tests="tests/data/test_augmentation_grammar.py -k arguments_reach",
     ),
     Mutation(
         file=DATA + "augment.py",
         old="crops[0] if crops else None",
         new="None",
-        tests="tests/data/test_grammar.py -k arguments_reach",
+        tests="tests/data/test_augmentation_grammar.py -k arguments_reach",
     ),
     Mutation(
         file=DATA + "augment.py",

@@ -1,6 +1,7 @@
 """Searches whose trials train nothing: what is begun, what is kept, and what a death costs."""
 
 import csv
+import dataclasses
 import json
 import random
 import signal
@@ -75,7 +76,7 @@ def test_hyperband_goes_on_from_the_round_before(space, at_once, tmp_path):
 
 def test_what_came_of_a_trial_is_not_hidden_by_its_hyperparameters(space, at_once, tmp_path):
     fixed = {"epochs": 9, "loss": "binary_cross_entropy"}
-    space = Space(**{**space.to_dict(), "fixed": fixed})
+    space = dataclasses.replace(space, fixed=fixed)
     search(space, "digits", tmp_path, oracle="hyperband", epochs=3)
     trials, rows = Folder(tmp_path).trials(), rows_of(Folder(tmp_path))
     assert not set(rows[0]) - set(hyperparameters(trials[0].spec)) & (NETWORK | TRAINING)
@@ -90,7 +91,7 @@ def test_what_came_of_a_trial_is_not_hidden_by_its_hyperparameters(space, at_onc
 
 
 def test_trials_are_tested_on_images_of_the_search(space, at_once, tmp_path):
-    search(Space(**{**space.to_dict(), "recipe": "a2"}), "digits", tmp_path, trials=1)
+    search(dataclasses.replace(space, recipe="a2"), "digits", tmp_path, trials=1)
     recipe = Folder(tmp_path).trials()[0].spec["recipe"]
     assert recipe["image_size"] == 32 and "test_size" not in recipe
 
