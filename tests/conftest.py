@@ -1,4 +1,7 @@
-"""What every test shares: quiet TensorFlow, and one place that differentiates on any backend."""
+"""What every test shares: quiet TensorFlow, and one place that differentiates on any backend.
+
+Keras is imported by the fixtures, not here: the process that hands out tests does not need it.
+"""
 
 import gc
 import os
@@ -7,7 +10,6 @@ import keras_resnext  # noqa: F401  before TensorFlow, which then uses oneDNN
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import keras
 import numpy as np
 import pytest
 
@@ -21,6 +23,8 @@ def pytest_collection_finish():
 @pytest.fixture(autouse=True)
 def _default_policy():
     """A test that sets a policy or a data format must not leave it to the next."""
+    import keras
+
     policy, layout = keras.config.dtype_policy(), keras.config.image_data_format()
     yield
     keras.config.set_dtype_policy(policy)
@@ -45,6 +49,8 @@ def _functions():
 @pytest.fixture
 def eagerly():
     """On TensorFlow: nothing is traced, which takes seconds, but for input pipelines."""
+    import keras
+
     if keras.backend.backend() != "tensorflow":
         yield
         return
@@ -92,6 +98,8 @@ def _torch_gradients(function, arrays):
 @pytest.fixture(scope="session")
 def gradients():
     """`gradients(function, arrays)`: of a scalar function of tensors, as NumPy arrays."""
+    import keras
+
     backends = {
         "tensorflow": _tensorflow_gradients,
         "jax": _jax_gradients,
@@ -107,8 +115,8 @@ def gradients():
 
 
 @pytest.fixture(scope="session")
-def randomise():
-    """`randomise(model)`: scales and statistics as training leaves them, nowhere 0 and 1."""
+def randomize():
+    """`randomize(model)`: scales and statistics as training leaves them, nowhere 0 and 1."""
     draws = {
         "moving_variance": (np.random.RandomState.uniform, 0.5, 1.5),
         "gamma": (np.random.RandomState.uniform, 0.5, 1.0),
@@ -117,17 +125,19 @@ def randomise():
         "bias": (np.random.RandomState.normal, 0, 0.1),
     }
 
-    def randomise(model, seed=0):
+    def randomize(model, seed=0):
         random = np.random.RandomState(seed)
         for variable in model.weights:
             draw, *numbers = draws.get(variable.path.rsplit("/")[-1], (None,))
             if draw:
                 variable.assign(draw(random, *numbers, variable.shape))
 
-    return randomise
+    return randomize
 
 
 def pytest_collection_modifyitems(items):
+    import keras
+
     if keras.backend.backend() == "tensorflow":
         return
     skip = pytest.mark.skip(reason="is about TensorFlow's own kernels")

@@ -130,6 +130,7 @@ def _train(options: argparse.Namespace) -> int:
     name, recipe, network = _recipe(options)
     model, size = _trained_model(name, recipe, network)
     check_output(options.output, options.overwrite or resume)
+    recipe.check_teacher()
     with ending_at_once():
         from keras_resnext.data.datasets import load_dataset
 

@@ -17,14 +17,14 @@ pytestmark = pytest.mark.usefixtures("eagerly")
 
 @pytest.mark.only_tensorflow
 @pytest.mark.parametrize("name", ["ResNeXt35", "ResNet18V2", "SKResNet18"])
-def test_it_is_the_gradients(name, randomise):
+def test_it_is_the_gradients(name, randomize):
     import tensorflow as tf
 
     small = {"blocks": (1, 1, 1, 1), "filters": (16, 16, 32, 32), "stem_filters": 16}
     small = {"blocks": (1, 1, 1)} if name == "ResNeXt35" else small
     keras.utils.set_random_seed(1)  # others may give maps without anything that speaks for a class
     model = create_model(name, classes=5, input_shape=(64, 64, 3), dropout=0.2, **small)
-    randomise(model)
+    randomize(model)
     model.layers[-1].activation = keras.activations.linear
     x, classes = images(), np.array([3, 0])
 

@@ -200,9 +200,13 @@ def test_a_checkpoint_that_cannot_be_restored(tmp_path, dataset):
         TINY.replace(filters=(8, 16)), input_shape=(16, 16, 3), classes=8, name="resnet"
     )
     fails(r"is of another network or recipe:\n", model=wider)
-    for broken in (b"", kept[:100], kept[:-100]):
-        (tmp_path / "run" / CHECKPOINT).write_bytes(broken)
-        fails("cannot be read")
+    path = tmp_path / "run" / CHECKPOINT
+    path.write_bytes(kept[:100])
+    fails("cannot be read")
+    for broken in (b"", kept[:-100]):
+        path.write_bytes(broken)
+        with pytest.raises(ValueError, match="cannot be read"):
+            checkpoint.restore(path, wider, wider)
 
 
 def test_a_checkpoint_of_other_classes_is_named(tmp_path):

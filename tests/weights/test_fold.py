@@ -61,11 +61,11 @@ STAY = {"multi_kernel": ("conv2_norm",), "form a": ("conv3_norm",)}
 
 
 @pytest.mark.parametrize("name", rows(KINDS, slow=["InceptionV3"]))
-def test_every_kind_of_network_gives_the_same(name, randomise):
+def test_every_kind_of_network_gives_the_same(name, randomize):
     config = KINDS[name]
     size = max(SIZE, config.smallest_input)
     model = create_model(config, classes=7, classifier_activation=None, input_shape=(size, size, 3))
-    randomise(model)
+    randomize(model)
     before = [keras.ops.convert_to_numpy(w) for w in model.weights]
     x = images(size=size)
     expected = outputs(model, x)
@@ -83,10 +83,10 @@ def test_every_kind_of_network_gives_the_same(name, randomise):
     keras.backend.clear_session()
 
 
-def test_loaded_and_saved(tmp_path, randomise):
+def test_loaded_and_saved(tmp_path, randomize):
     small = {"blocks": (1, 1), "filters": (16, 32)}
     model = create_model("ResNeXt35", classes=3, attention="se", **small)
-    randomise(model)
+    randomize(model)
     model.save(tmp_path / "model.keras")
     folded = fold_batch_norm(keras.saving.load_model(tmp_path / "model.keras"))
     assert not norms(folded)
@@ -97,7 +97,7 @@ def test_loaded_and_saved(tmp_path, randomise):
     np.testing.assert_allclose(outputs(again, x), outputs(model, x), atol=1e-4)
 
 
-def test_what_must_stay(randomise):
+def test_what_must_stay(randomize):
     """Two readers, an activation, training statistics, another axis, two calls, another dtype."""
     image = keras.Input((8, 8, 4))
     layers = keras.layers
@@ -118,18 +118,18 @@ def test_what_must_stay(randomise):
             [read_twice, norm(read_twice), activated, other_axis, other_dtype, training, twice]
         ),
     )
-    randomise(model)
+    randomize(model)
     folded = fold_batch_norm(model)
     assert norms(folded) == norms(model) and len(norms(model)) == 6
     x = np.random.RandomState(0).normal(size=(2, 8, 8, 4)).astype("float32")
     np.testing.assert_allclose(outputs(folded, x), outputs(model, x), atol=1e-6)
 
 
-def test_a_convolution_that_is_an_output_stays_as_it_is(randomise):
+def test_a_convolution_that_is_an_output_stays_as_it_is(randomize):
     image = keras.Input((8, 8, 3))
     y = keras.layers.Conv2D(4, 1)(image)
     model = keras.Model(image, [y, keras.layers.BatchNormalization()(y)])
-    randomise(model)
+    randomize(model)
     x = images(size=8)
     for ours, theirs in zip(fold_batch_norm(model)(x), model(x), strict=True):
         np.testing.assert_allclose(*map(keras.ops.convert_to_numpy, (ours, theirs)), atol=1e-6)
@@ -151,15 +151,15 @@ class Halved(keras.layers.BatchNormalization):
     ("convolution", "norm"),
     [(Standardized, keras.layers.BatchNormalization), (keras.layers.Conv2D, Halved)],
 )
-def test_what_others_made_of_a_layer_stays(convolution, norm, randomise):
+def test_what_others_made_of_a_layer_stays(convolution, norm, randomize):
     model = keras.Sequential([keras.Input((8, 8, 3)), convolution(4, 3), norm()])
-    randomise(model)
+    randomize(model)
     x = images(size=8)
     np.testing.assert_allclose(outputs(fold_batch_norm(model), x), outputs(model, x), atol=1e-6)
 
 
 @pytest.mark.parametrize("case", ["an output of another", "two norms", "called outside"])
-def test_a_convolution_that_models_share_stays(case, randomise):
+def test_a_convolution_that_models_share_stays(case, randomize):
     image = keras.Input((8, 8, 3))
     convolution = keras.layers.Conv2D(4, 3)
     y = convolution(image)
@@ -169,13 +169,13 @@ def test_a_convolution_that_models_share_stays(case, randomise):
     outer = keras.Input((8, 8, 3))
     second = convolution(outer) if case == "called outside" else other(outer)
     model = keras.Model(outer, [normed(outer), second])
-    randomise(model)
+    randomize(model)
     x = images(size=8)
     for ours, theirs in zip(fold_batch_norm(model)(x), model(x), strict=True):
         np.testing.assert_allclose(*map(keras.ops.convert_to_numpy, (ours, theirs)), atol=1e-6)
 
 
-def test_other_layers_and_nested_models(randomise):
+def test_other_layers_and_nested_models(randomize):
     layers = keras.layers
     inner = keras.Sequential(
         [
@@ -189,7 +189,7 @@ def test_other_layers_and_nested_models(randomise):
     )
     image = keras.Input((8, 8, 4))
     model = keras.Model(image, inner(layers.Conv2D(4, 3, padding="same")(image)))
-    randomise(model)
+    randomize(model)
     x = np.random.RandomState(0).normal(size=(2, 8, 8, 4)).astype("float32")
     for original in (inner, model):
         folded = fold_batch_norm(original)
@@ -199,9 +199,9 @@ def test_other_layers_and_nested_models(randomise):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
-def test_another_precision(dtype, randomise):
+def test_another_precision(dtype, randomize):
     model = create_model("ResNet20", blocks=(1, 1), filters=(16, 16), classifier_activation=None)
-    randomise(model)
+    randomize(model)
     folded = fold_batch_norm(model, dtype=dtype)
     policies = {x.name: x.dtype_policy.name for x in folded.layers}
     assert policies.pop("predictions") == "float32"
@@ -221,12 +221,12 @@ def behind(model):
 
 @pytest.mark.parametrize("wrap", [behind, lambda model: behind(behind(model))])
 @pytest.mark.parametrize("rebuild", [fold_batch_norm, with_dtype_policy])
-def test_models_within_models_end_in_float32_too(rebuild, wrap, randomise):
+def test_models_within_models_end_in_float32_too(rebuild, wrap, randomize):
     small = {"blocks": (1, 1), "filters": (16, 16), "stem_filters": 16}
     network = create_model("ResNet20", **small)
     describe(network, class_names=[str(number) for number in range(10)])
     model = wrap(network)
-    randomise(model)
+    randomize(model)
     found = rebuild(model, "mixed_bfloat16")
     policies = {x.name: x.dtype_policy.name for x in found._flatten_layers()}
     assert policies["predictions"] == "float32" and policies["stem_conv"] == "mixed_bfloat16"
@@ -235,12 +235,12 @@ def test_models_within_models_end_in_float32_too(rebuild, wrap, randomise):
     np.testing.assert_allclose(outputs(found, x), outputs(model, x), atol=0.1)
 
 
-def test_what_models_share_is_shared(randomise):
+def test_what_models_share_is_shared(randomize):
     shared = keras.layers.Dense(4, name="shared")
     inner = keras.Sequential([keras.Input((4,)), shared])
     image = keras.Input((4,))
     model = keras.Model(image, inner(inner(shared(image))))
-    randomise(model)
+    randomize(model)
     found = with_dtype_policy(model, "float32")
     assert len(found.weights) == len(model.weights) == 2
     x = np.random.RandomState(0).normal(size=(2, 4)).astype("float32")
