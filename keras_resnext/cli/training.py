@@ -316,19 +316,26 @@ def _print_recipe(recipe: "Recipe") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from keras_resnext.training.recipe import SECTIONS, changes
+    from keras_resnext.training.recipe import SECTIONS, changes, own_rate
 
     table = Table(title=recipe.name, title_justify="left", show_header=False)
     own = changes(recipe)
+    rate = own_rate(recipe.optimizer, batch_size=64)
+    of_the_optimizer = {
+        "learning_rate": f"{rate:g} for a batch of 64, {recipe.optimizer}'s own",
+        "weight_decay": f"{recipe.decay:g}, {recipe.optimizer}'s own",
+        "decoupled": recipe.decouples,
+    }
     for section in SECTIONS:
         table.add_section()
         table.add_row(section.__name__, style="italic")
         for name in (row.name for row in fields(section)):
             value = getattr(recipe, name)
+            value = of_the_optimizer.get(name) if value is None else value
             if name != "name" and (value or name in own):
                 table.add_row(f"  {name}", str(value), style="bold" if name in own else "dim")
     Console().print(table)
-    print("Bold: not as in the default. Change with --set FIELD=VALUE, the model with --model.")
+    print("Bold: what makes this recipe. Change with --set FIELD=VALUE, the model with --model.")
 
 
 def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
