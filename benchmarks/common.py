@@ -302,15 +302,15 @@ def bars(path, title, unit, groups):
     figure = Figure(figsize=(9, 0.9 + len(groups) * (0.55 + 0.27 * longest)), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title)
-    colours = {}
+    colors = {}
     for axes, (group, values) in zip(
         figure.subplots(len(groups), squeeze=False)[:, 0], groups.items(), strict=True
     ):
         labels = list(values)[::-1]
         for label in list(values):
-            colours.setdefault(label, f"C{len(colours) % 10}")
+            colors.setdefault(label, f"C{len(colors) % 10}")
         rates = [values[k] for k in labels]
-        drawn = axes.barh(labels, rates, color=[colours[k] for k in labels])
+        drawn = axes.barh(labels, rates, color=[colors[k] for k in labels])
         axes.bar_label(drawn, [f" {v:,.0f}" if v >= 1000 else f" {v:.3g}" for v in rates])
         axes.set_title(group, fontsize=10, loc="left")
         axes.set_xlabel(unit)

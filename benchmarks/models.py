@@ -54,7 +54,7 @@ def _ours(name):
 
 
 def _keras_layers(name):
-    """Our network with Keras's convolution and batch norm in place of ours."""
+    """Our network with Keras's convolution and batch norm instead of ours."""
     import keras
 
     kinds = {"Conv2D": keras.layers.Conv2D, "BatchNormalization": keras.layers.BatchNormalization}

@@ -80,7 +80,7 @@ def arguments():
 
 
 def run_search(options, data, oracle, trials, *more):
-    """Search, or go on with it; give its folder."""
+    """Search, or resume the search; return its folder."""
     folder = options.output / oracle
     command = [*COMMAND, "tune", "--space", options.space, "--data", data, "--output", folder]
     command += ["--oracle", oracle, "--epochs", options.epochs, "--workers", options.workers]

@@ -47,7 +47,7 @@ def plot_curves(histories: Mapping[str, str | Path], path: str | Path, title: st
             _draw(axes, rows, train, factor, color=color, linestyle=":", linewidth=1.5)
             label = _with_last(label, rows, test, factor)
             _draw(axes, rows, test, factor, color=color, label=label)
-        axes.plot([], [], color="grey", linestyle=":", linewidth=1.5, label="dotted: training")
+        axes.plot([], [], color="gray", linestyle=":", linewidth=1.5, label="dotted: training")
         axes.legend(frameon=False, fontsize=12)
     _write(figure, path)
 
