@@ -20,6 +20,15 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Skip what is about TensorFlow's own kernels on the other backends, before any fixture."""
+    import keras
+
+    if item.get_closest_marker("only_tensorflow") and keras.backend.backend() != "tensorflow":
+        pytest.skip("is about TensorFlow's own kernels")
+
+
 @pytest.fixture(autouse=True)
 def _default_policy():
     """A test that sets a policy or a data format must not leave it to the next."""
@@ -133,14 +142,3 @@ def randomize():
                 variable.assign(draw(random, *numbers, variable.shape))
 
     return randomize
-
-
-def pytest_collection_modifyitems(items):
-    import keras
-
-    if keras.backend.backend() == "tensorflow":
-        return
-    skip = pytest.mark.skip(reason="is about TensorFlow's own kernels")
-    for item in items:
-        if item.get_closest_marker("only_tensorflow"):
-            item.add_marker(skip)

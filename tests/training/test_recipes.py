@@ -149,7 +149,7 @@ def test_a_weight_decay_of_ones_own_is_applied_as_the_optimizers_paper_does():
     assert (Recipe().decay, Recipe().decouples) == (5e-3, True)
     for optimizer, decoupled in {"sgd": False, "adam": False, "adamw": True, "lamb": True}.items():
         assert Recipe(optimizer=optimizer, **decay).decouples is decoupled
-        own = get_recipe("default").replace(optimizer=optimizer, **decay)
+        own = get_recipe("sgd").replace(optimizer=optimizer, **decay)
         assert (own.decay, own.decouples) == (1e-4, decoupled)
         assert get_recipe("default").replace(optimizer=optimizer).decouples
     assert Recipe(decoupled=True, **decay).replace(ema=0.9).decouples
