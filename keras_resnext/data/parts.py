@@ -167,6 +167,6 @@ def square(source: str, shape: Sequence[int]) -> int:
 def photo_augmentation(size: int) -> str:
     """Return the augmentation of small images, which fill the frame, or of photographs.
 
-    A crop may be a third of a photograph: the usual 8 % is for hundreds of epochs.
+    Crops cover at least a third of a photograph: the usual 8 % suits hundreds of epochs.
     """
     return "shift_flip" if size <= 64 else "resized_crop_flip(0.35)"

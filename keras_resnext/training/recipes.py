@@ -148,7 +148,7 @@ RECIPES = {
     name: replace(recipe, name=name)
     for name, recipe in {
         "default": Recipe(
-            about="Right for a few thousand images and any network; what `train` does by default.",
+            about="AdamW with a cosine, for a few thousand images; what `train` does by default.",
             network={"norm_momentum": 0.8},
             optimizer="adamw",
             schedule="cosine",
